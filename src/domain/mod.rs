@@ -1,0 +1,20 @@
+//! The words of the product and the decision. Pure: no I/O, no async, no clock, no framework.
+
+pub mod catalog;
+pub mod decision;
+pub mod id;
+pub mod principal;
+pub mod requirement;
+pub mod shard;
+pub mod time;
+
+pub use catalog::Catalog;
+pub use decision::{Decision, Denial, DenyReason, Facts, Grounds, Permit, TokenFault, decide};
+pub use id::{
+    AssignmentId, Epoch, ExternalId, GroupId, Id, IdError, MembershipId, OrganizationId, PermissionSlug, ResourceId,
+    ResourceRef, ResourceTypeSlug, Revision, RoleId, RoleSlug, SessionId, UserId,
+};
+pub use principal::{Caller, Principal};
+pub use requirement::{Ask, Grants, Requirement, Scope};
+pub use shard::{Basis, Shard};
+pub use time::{Clock, Freshness, Standing, UnixSeconds};
