@@ -214,11 +214,16 @@ fn print_table(scenario: &Scenario, targets: &[Target], samples: &[Vec<Sample>])
 fn build_bare_proxies() -> Result<PathBuf> {
     let folder = Path::new(env!("CARGO_BIN_EXE_portcullis")).parent().context("the binary lies in a folder")?;
     let profile = if folder.ends_with("debug") { "dev" } else { "release" };
-    let status = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--locked", "--examples", "--profile", profile])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status()
-        .context("cargo does not start")?;
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--locked", "--examples", "--profile", profile]);
+    cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+    // What the outer cargo says of this package; build scripts of dependencies watch it, and would all run again.
+    for (name, _) in std::env::vars_os() {
+        if ["CARGO_MANIFEST_", "CARGO_PKG_"].iter().any(|ours| name.to_string_lossy().starts_with(ours)) {
+            cargo.env_remove(name);
+        }
+    }
+    let status = cargo.status().context("cargo does not start")?;
     ensure!(status.success(), "the bare proxies do not build");
     Ok(folder.join("examples"))
 }
