@@ -1,0 +1,95 @@
+//! The proxies as processes: started on a core of their own where the system allows it, ended when dropped, and asked how much
+//! processor time they have used.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+/// The core of the proxies.
+const PROXY_CORE: &str = "0";
+/// The core of the client and the upstream.
+const LOAD_CORE: &str = "1";
+
+/// A running proxy.
+pub struct Proxy {
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Proxy {
+    /// Starts `binary`, pinned if that is possible; it is to listen on `address`.
+    pub fn start(binary: &Path, arguments: &[&str], address: SocketAddr) -> Result<Self> {
+        let mut command = if can_pin() {
+            let mut command = Command::new("taskset");
+            command.args(["-c", PROXY_CORE]).arg(binary);
+            command
+        } else {
+            Command::new(binary)
+        };
+        let child = command
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("`{}` does not start", binary.display()))?;
+        Ok(Self { child, address })
+    }
+
+    /// Waits until it accepts connections, for at most ten seconds.
+    pub async fn ready(&mut self) -> Result<()> {
+        for _ in 0..1000 {
+            if tokio::net::TcpStream::connect(self.address).await.is_ok() {
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the proxy ended before it listened on {}: {status}", self.address);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        bail!("nothing listens on {} after ten seconds", self.address)
+    }
+
+    /// Processor time of all its threads since they began.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            // "time on the processor, time in the queue, slices", in nanoseconds. A thread may end while we look.
+            let Ok(line) = fs::read_to_string(task?.path().join("schedstat")) else { continue };
+            nanoseconds += line.split_whitespace().next().unwrap_or("0").parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // A proxy that is already gone needs no ending.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Moves this process, client and upstream, to their core. Returns whether that was possible.
+pub fn pin_this_process() -> bool {
+    let pid = std::process::id().to_string();
+    can_pin() && quietly("taskset", &["-a", "-c", "-p", LOAD_CORE, &pid])
+}
+
+fn can_pin() -> bool {
+    quietly("taskset", &["-c", LOAD_CORE, "true"])
+}
+
+fn quietly(program: &str, arguments: &[&str]) -> bool {
+    let command = Command::new(program).args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    command.is_ok_and(|status| status.success())
+}
+
+/// An address of the loopback that was free a moment ago.
+pub fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
