@@ -21,3 +21,4 @@
 //! | 7 door plate | [`cli`] | one file per command |
 
 pub mod domain;
+pub mod token;
