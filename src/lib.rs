@@ -24,3 +24,4 @@
 pub mod domain;
 pub mod telemetry;
 pub mod yaml;
+pub mod token;
