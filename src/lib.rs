@@ -6,6 +6,7 @@
 //! | floor | module | what lives there |
 //! |---|---|---|
 //! | 0 ground | [`domain`] | words and the decision: pure, no I/O, no clock |
+//! | 0 ground | [`yaml`] | YAML with places: every problem knows its file, line and column |
 //! | 1 speech | [`rules`] | YAML route rules: text in, route table out |
 //! | 1 speech | [`wire`] | the shapes of models and facts as others write them |
 //! | 1 speech | [`telemetry`] | every metric series, the decision log, logging set-up |
@@ -21,3 +22,6 @@
 //! | 7 door plate | [`cli`] | one file per command |
 
 pub mod domain;
+pub mod telemetry;
+pub mod yaml;
+pub mod token;

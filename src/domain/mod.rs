@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod decision;
 pub mod id;
 pub mod principal;
+mod reason;
 pub mod requirement;
 pub mod shard;
 pub mod time;

@@ -31,6 +31,11 @@ pub trait Clock: Send + Sync + 'static {
     /// The wall clock: what tokens are judged by.
     fn now(&self) -> UnixSeconds;
 
+    /// The wall clock in milliseconds since 1970, for log lines. Whole seconds where the clock knows no better.
+    fn unix_millis(&self) -> u64 {
+        u64::try_from(self.now().0).unwrap_or(0).saturating_mul(1000)
+    }
+
     /// Time since some fixed point, never stepped, running through suspend: what the age of facts is counted by.
     fn uptime(&self) -> Duration;
 }

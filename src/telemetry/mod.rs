@@ -1,0 +1,23 @@
+//! Signs of life: every metric series, the decision log, logging set-up.
+//!
+//! Nothing here may hold up a request. Counters of the request path are resolved before the first request; lines are handed to one
+//! writer thread through a bounded queue, and dropped and counted when it is full.
+
+mod line;
+mod log;
+mod meters;
+mod metrics;
+mod outcome;
+mod setup;
+mod sink;
+
+pub use line::Format;
+pub use log::{DecisionLog, Entry, LogSettings};
+pub use meters::{RouteMeter, RouteMeters, TokenCacheMeters};
+pub use metrics::{
+    Build, FactsGauges, FactsUpdate, KeyRefresh, Metrics, MetricsError, OrganizationLoad, RefusedConnection,
+    UpdateResult,
+};
+pub use outcome::{Ground, Outcome};
+pub use setup::{SetupError, count_panics, install};
+pub use sink::Sink;

@@ -1,0 +1,92 @@
+//! How one request ended, as log and metrics tell it: a closed list of pairs (`outcome`, `reason`).
+
+use crate::domain::{DenyReason, TokenFault};
+
+/// How one request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was permitted and the upstream answered, whatever it answered.
+    Allowed(Ground),
+    /// It was refused.
+    Denied(DenyReason),
+    /// It would have been refused, but the route is in shadow mode.
+    Shadowed(DenyReason),
+    /// It was permitted, and then we or the upstream failed.
+    Failed(DenyReason),
+}
+
+/// Why a request was permitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// The caller holds what the route requires.
+    Granted,
+    /// The route is public.
+    Public,
+    /// The route asks for a valid token only.
+    Authenticated,
+    /// A cross-origin preflight.
+    Preflight,
+}
+
+impl Ground {
+    const COUNT: usize = 4;
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Granted => "granted",
+            Self::Public => "public",
+            Self::Authenticated => "authenticated",
+            Self::Preflight => "preflight",
+        }
+    }
+
+    fn ordinal(self) -> usize {
+        match self {
+            Self::Granted => 0,
+            Self::Public => 1,
+            Self::Authenticated => 2,
+            Self::Preflight => 3,
+        }
+    }
+}
+
+impl Outcome {
+    /// How many pairs there are.
+    pub(super) const COUNT: usize = Ground::COUNT + 3 * DenyReason::COUNT;
+
+    /// The `outcome`: `allow`, `deny`, `shadow`, `error`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Allowed(_) => "allow",
+            Self::Denied(_) => "deny",
+            Self::Shadowed(_) => "shadow",
+            Self::Failed(_) => "error",
+        }
+    }
+
+    /// The `reason`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Allowed(ground) => ground.word(),
+            Self::Denied(reason) | Self::Shadowed(reason) | Self::Failed(reason) => reason.reason(),
+        }
+    }
+
+    /// What was wrong with the token, where that was the reason.
+    pub fn fault(self) -> Option<TokenFault> {
+        match self {
+            Self::Denied(DenyReason::BadToken(fault)) | Self::Shadowed(DenyReason::BadToken(fault)) => Some(fault),
+            _ => None,
+        }
+    }
+
+    /// The position of the pair among all, below [`COUNT`](Self::COUNT).
+    pub(super) fn ordinal(self) -> usize {
+        match self {
+            Self::Allowed(ground) => ground.ordinal(),
+            Self::Denied(reason) => Ground::COUNT + reason.ordinal(),
+            Self::Shadowed(reason) => Ground::COUNT + DenyReason::COUNT + reason.ordinal(),
+            Self::Failed(reason) => Ground::COUNT + 2 * DenyReason::COUNT + reason.ordinal(),
+        }
+    }
+}
