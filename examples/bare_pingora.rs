@@ -1,5 +1,5 @@
-//! A bare Pingora pass-through on the system's allocator: what the framework itself costs. `benches/proxy_overhead.rs` measures
-//! Portcullis against it.
+//! A bare Pingora pass-through on the system's allocator: what the framework itself costs. `benches/proxy_overhead`
+//! measures Portcullis against it.
 //!
 //! `cargo run --release --example bare_pingora -- 127.0.0.1:8080 127.0.0.1:3000`
 

@@ -1,4 +1,5 @@
-//! A bare Pingora pass-through on the allocator that Portcullis uses. `benches/proxy_overhead.rs` measures Portcullis against it.
+//! A bare Pingora pass-through on the allocator that Portcullis uses. `benches/proxy_overhead` measures Portcullis
+//! against it.
 //!
 //! `cargo run --release --example bare_pingora_mimalloc -- 127.0.0.1:8080 127.0.0.1:3000`
 

@@ -23,5 +23,5 @@
 
 pub mod domain;
 pub mod telemetry;
-pub mod yaml;
 pub mod token;
+pub mod yaml;

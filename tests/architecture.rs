@@ -1,8 +1,8 @@
 //! The rules of the house, checked on the sources themselves.
 //!
-//! The map in `src/lib.rs` is the law: it says on which floor every room lies, and a room imports from lower floors only. The
-//! other rules keep each framework behind its door and each proof value with the one file that may make it. Every rule is first
-//! shown to fail on a few lines that break it, then held against `src/`.
+//! The map in `src/lib.rs` is the law: it says on which floor every room lies, and a room imports from lower floors
+//! only. The other rules keep each framework behind its door and each proof value with the one file that may make it.
+//! Every rule is first shown to fail on a few lines that break it, then held against `src/`.
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;

@@ -114,7 +114,8 @@ impl Schedule {
         }
     }
 
-    /// Waits until the next request is due, and says since when it is. It spins: timers tick in milliseconds, far too coarse here.
+    /// Waits until the next request is due, and says since when it is. It spins: timers tick in milliseconds, far too
+    /// coarse here.
     async fn wait(&mut self) -> Instant {
         let due = self.due;
         if let Some(interval) = self.interval {

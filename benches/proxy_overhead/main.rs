@@ -1,9 +1,9 @@
 //! What does the whole sidecar cost beside the bare framework it is built on?
 //!
-//! Against one upstream, in interleaved rounds: Portcullis as it is shipped, a bare Pingora pass-through on the same allocator, and one
-//! on the system's allocator. The proxies run on one core, client and upstream on another. The figure that counts is processor
-//! time per request of the proxy, and its ratio within a round: throughput and tail latencies on a shared machine say more about the
-//! machine. `docs/performance.md` has the method and the results.
+//! Against one upstream, in interleaved rounds: Portcullis as it is shipped, a bare Pingora pass-through on the same
+//! allocator, and one on the system's allocator. The proxies run on one core, client and upstream on another. The
+//! figure that counts is processor time per request of the proxy, and its ratio within a round: throughput and tail
+//! latencies on a shared machine say more about the machine. `docs/performance.md` has the method and the results.
 //!
 //! `cargo bench --bench proxy_overhead -- --rounds 15 --seconds 1`
 
@@ -34,7 +34,7 @@ use self::load::{Load, Pace};
 use self::process::Proxy;
 use self::scenarios::Scenario;
 use self::statistics::Spread;
-use self::tokens::Issuer;
+use self::tokens::Mint;
 
 /// Measures the sidecar against bare Pingora.
 #[derive(Parser)]
@@ -95,9 +95,9 @@ fn main() -> Result<()> {
 
 async fn measure(options: &Options) -> Result<()> {
     let binaries = build_bare_proxies()?;
-    let issuer = Issuer::new()?;
+    let mint = Mint::new()?;
     let fresh = ((options.seconds + WARM_UP.as_secs_f64()) * FRESH_TOKENS_PER_SECOND) as usize;
-    let mut scenarios = scenarios::all(&issuer, fresh)?;
+    let mut scenarios = scenarios::all(&mint, fresh)?;
     scenarios.retain(|scenario| options.scenario.as_ref().is_none_or(|part| scenario.name.contains(part)));
     let pinned = process::pin_this_process();
 

@@ -1,5 +1,5 @@
-//! The proxies as processes: started on a core of their own where the system allows it, ended when dropped, and asked how much
-//! processor time they have used.
+//! The proxies as processes: started on a core of their own where the system allows it, ended when dropped, and asked
+//! how much processor time they have used.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};

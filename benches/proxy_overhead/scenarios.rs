@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use crate::load::Requests;
-use crate::tokens::Issuer;
+use crate::tokens::Mint;
 
 /// Members of the organization. Everybody is in one group.
 pub const MEMBERS: usize = 1_000;
@@ -32,9 +32,9 @@ pub struct Scenario {
 }
 
 /// All scenarios; `fresh` different tokens for the one that never shows a token twice.
-pub fn all(issuer: &Issuer, fresh: usize) -> Result<Vec<Scenario>> {
-    let active = issuer.tokens(ACTIVE, ACTIVE)?;
-    let fresh = issuer.tokens(fresh, MEMBERS)?;
+pub fn all(mint: &Mint, fresh: usize) -> Result<Vec<Scenario>> {
+    let active = mint.tokens(ACTIVE, ACTIVE)?;
+    let fresh = mint.tokens(fresh, MEMBERS)?;
     let member_of = |index: usize| index % ACTIVE;
     Ok(vec![
         Scenario { name: "public route", requests: Requests::new(vec![request("/healthz", None)]), refused: None },
@@ -63,7 +63,8 @@ pub fn all(issuer: &Issuer, fresh: usize) -> Result<Vec<Scenario>> {
     ])
 }
 
-/// A project that a member may edit: every other one by a role of their own, the rest through their group's role on the workspace.
+/// A project that a member may edit: every other one by a role of their own, the rest through their group's role on the
+/// workspace.
 fn granted_project(member: usize, index: usize) -> usize {
     if index % 2 == 0 { direct_project(member, index % DIRECT) } else { group_of(member) + WORKSPACES * (index % 50) }
 }

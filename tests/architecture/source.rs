@@ -1,4 +1,5 @@
-//! One source file, read for what the rules of the house ask about: which paths it names, where it is asynchronous, what it builds.
+//! One source file, read for what the rules of the house ask about: which paths it names, where it is asynchronous,
+//! what it builds.
 //!
 //! Code under `#[cfg(test)]` is left out: tests may reach anywhere.
 
