@@ -23,14 +23,17 @@ impl Requests {
         Arc::new(Self { bytes, next: AtomicUsize::new(0) })
     }
 
-    /// How many there are before they repeat.
-    pub fn distinct(&self) -> usize {
-        self.bytes.len()
-    }
-
     fn next(&self) -> &[u8] {
         &self.bytes[self.next.fetch_add(1, Ordering::Relaxed) % self.bytes.len()]
     }
+}
+
+/// `GET path`, as a small client would ask it, with or without a session token.
+pub fn request(path: &str, token: Option<&str>) -> Box<[u8]> {
+    let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    format!("GET {path} HTTP/1.1\r\nhost: app.example\r\nuser-agent: bench\r\naccept: */*\r\n{authorization}\r\n")
+        .into_bytes()
+        .into()
 }
 
 /// When a connection sends its next request.

@@ -18,10 +18,12 @@
 mod load;
 mod process;
 mod scenarios;
+mod sidecar;
 mod statistics;
 mod tokens;
 mod upstream;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -94,7 +96,6 @@ fn main() -> Result<()> {
 }
 
 async fn measure(options: &Options) -> Result<()> {
-    let binaries = build_bare_proxies()?;
     let mint = Mint::new()?;
     let fresh = ((options.seconds + WARM_UP.as_secs_f64()) * FRESH_TOKENS_PER_SECOND) as usize;
     let mut scenarios = scenarios::all(&mint, fresh)?;
@@ -103,15 +104,14 @@ async fn measure(options: &Options) -> Result<()> {
 
     let mut background = JoinSet::new();
     let upstream = upstream::start(&mut background).await?;
-    let mut targets = Vec::new();
-    for (name, example) in [("bare, mimalloc", "bare_pingora_mimalloc"), ("bare, system", "bare_pingora")] {
-        let address = process::free_address()?;
-        let arguments = [address.to_string(), upstream.to_string()];
-        let arguments = arguments.each_ref().map(String::as_str);
-        targets.push(Target { name, proxy: Proxy::start(&binaries.join(example), &arguments, address)? });
-    }
-    for target in &mut targets {
-        target.proxy.ready().await?;
+    let mut targets = start_bare(upstream).await?;
+    // The sidecar's files are kept until the end: it reads its facts again when they change.
+    let mut files = None;
+    if options.only != Some(Only::Bare) {
+        let (sidecar, written) = start_sidecar(&mint, upstream).await?;
+        files.replace(written);
+        refuses_what_it_should(&scenarios, &sidecar.proxy).await?;
+        targets.push(sidecar);
     }
 
     println!(
@@ -125,6 +125,41 @@ async fn measure(options: &Options) -> Result<()> {
     run_rounds(options, &scenarios, &targets, Pace::Closed, options.rounds).await?;
     println!("\nAt {} requests per second:", options.rate);
     run_rounds(options, &scenarios, &targets, Pace::Fixed(options.rate), options.rounds.div_ceil(3)).await
+}
+
+async fn start_bare(upstream: SocketAddr) -> Result<Vec<Target>> {
+    let binaries = build_bare_proxies()?;
+    let mut targets = Vec::new();
+    for (name, example) in [("bare, mimalloc", "bare_pingora_mimalloc"), ("bare, system", "bare_pingora")] {
+        let address = process::free_address()?;
+        let arguments = [address.to_string(), upstream.to_string()];
+        let arguments = arguments.each_ref().map(String::as_str);
+        let mut proxy = Proxy::start(&binaries.join(example), &arguments, address)?;
+        proxy.ready(address, "/").await?;
+        targets.push(Target { name, proxy });
+    }
+    Ok(targets)
+}
+
+async fn start_sidecar(mint: &Mint, upstream: SocketAddr) -> Result<(Target, sidecar::Files)> {
+    let (address, status) = (process::free_address()?, process::free_address()?);
+    let files = sidecar::Files::write(mint, address, status, upstream)?;
+    let configuration = files.configuration_file();
+    let configuration = configuration.to_str().context("the temporary folder has a name in UTF-8")?;
+    let binary = Path::new(env!("CARGO_BIN_EXE_portcullis"));
+    let mut proxy = Proxy::start(binary, &["proxy", "--config", configuration, "--log-level", "warn"], address)?;
+    proxy.ready(status, "/ready").await?;
+    Ok((Target { name: "portcullis", proxy }, files))
+}
+
+/// A sidecar that lets everything pass would be fast and worth nothing.
+async fn refuses_what_it_should(scenarios: &[Scenario], sidecar: &Proxy) -> Result<()> {
+    for scenario in scenarios {
+        let Some((request, expected)) = &scenario.refused else { continue };
+        let status = load::ask_once(sidecar.address, request.clone()).await?;
+        ensure!(status == *expected, "{}: the sidecar answered {status}, expected {expected}", scenario.name);
+    }
+    Ok(())
 }
 
 /// Requests before each measurement that are not counted: connections, caches, branch predictors.

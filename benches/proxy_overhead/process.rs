@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
+use crate::load;
+
 /// The core of the proxies.
 const PROXY_CORE: &str = "0";
 /// The core of the client and the upstream.
@@ -40,18 +42,18 @@ impl Proxy {
         Ok(Self { child, address })
     }
 
-    /// Waits until it accepts connections, for at most ten seconds.
-    pub async fn ready(&mut self) -> Result<()> {
+    /// Waits until `GET path` at `address` is answered with 200, for at most ten seconds.
+    pub async fn ready(&mut self, address: SocketAddr, path: &str) -> Result<()> {
         for _ in 0..1000 {
-            if tokio::net::TcpStream::connect(self.address).await.is_ok() {
+            if let Ok(200) = load::ask_once(address, load::request(path, None)).await {
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
-                bail!("the proxy ended before it listened on {}: {status}", self.address);
+                bail!("the proxy ended before it was ready: {status}");
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        bail!("nothing listens on {} after ten seconds", self.address)
+        bail!("{address}{path} is not ready after ten seconds")
     }
 
     /// Processor time of all its threads since they began.

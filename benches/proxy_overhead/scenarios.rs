@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use crate::load::Requests;
+use crate::load::{Requests, request};
 use crate::tokens::Mint;
 
 /// Members of the organization. Everybody is in one group.
@@ -96,11 +96,4 @@ pub fn workspace_of(project: usize) -> usize {
 fn forged(token: &str) -> String {
     let (signed, _) = token.rsplit_once('.').expect("a token has three parts");
     format!("{signed}.{}", "A".repeat(342))
-}
-
-fn request(path: &str, token: Option<&str>) -> Box<[u8]> {
-    let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
-    format!("GET {path} HTTP/1.1\r\nhost: app.example\r\nuser-agent: bench\r\naccept: */*\r\n{authorization}\r\n")
-        .into_bytes()
-        .into()
 }
