@@ -22,4 +22,5 @@
 //! | 7 door plate | [`cli`] | one file per command |
 
 pub mod domain;
+pub mod rules;
 pub mod yaml;
