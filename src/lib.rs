@@ -23,4 +23,5 @@
 
 pub mod domain;
 pub mod telemetry;
+pub mod wire;
 pub mod yaml;
