@@ -22,7 +22,8 @@
 //! | 7 door plate | [`cli`] | one file per command |
 
 pub mod domain;
+pub mod rules;
 pub mod telemetry;
 pub mod token;
-pub mod rules;
+pub mod wire;
 pub mod yaml;

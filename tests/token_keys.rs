@@ -22,10 +22,10 @@ use portcullis::token::{
     Cached, JwksUrl, JwtVerifier, KeySets, KeySource, Meters, Pace, Settings, TokenError, TokenVerifier,
 };
 use serde_json::{Map, Value, json};
+use token_support::*;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use token_support::*;
 
 /// What the server says.
 #[derive(Clone)]
