@@ -22,6 +22,9 @@
 //! | 7 door plate | [`cli`] | one file per command |
 
 pub mod domain;
+pub mod live;
+pub mod source;
+pub mod sync;
 pub mod telemetry;
 pub mod wire;
 pub mod yaml;
