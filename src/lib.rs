@@ -23,6 +23,7 @@
 
 pub mod domain;
 pub mod live;
+pub mod rules;
 pub mod source;
 pub mod sync;
 pub mod telemetry;
