@@ -19,8 +19,8 @@ use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::gate::Gate;
-use crate::gate::explain::{ExplainRequest, WhoRequest};
+use crate::gate::explain::ExplainRequest;
+use crate::gate::{Gate, WhoRequest};
 use crate::live::World;
 use crate::telemetry::Metrics;
 use crate::token::KeySets;
@@ -118,7 +118,7 @@ impl Admin {
                 missing.push(json!({"waiting_for": "keys", "issuer": status.issuer, "error": status.error}));
             }
         }
-        if self.needs_facts && self.world.summary().revision.is_none() {
+        if self.needs_facts && self.world.revision().is_none() {
             missing.push(json!({"waiting_for": "facts"}));
         }
         missing
@@ -138,7 +138,8 @@ async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) ->
             return problem(StatusCode::UNAUTHORIZED, "unauthorized", "show the admin token as a bearer token");
         }
     }
-    let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let is_json =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     if request.method() == axum::http::Method::POST && !is_json {
         let detail = "send `content-type: application/json`";
         return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_body", detail);
@@ -181,7 +182,7 @@ async fn explain(State(admin): State<Arc<Admin>>, Json(request): Json<ExplainReq
 }
 
 async fn who(State(admin): State<Arc<Admin>>, Json(request): Json<WhoRequest>) -> Response {
-    answer(admin.gate.who(&request).await)
+    answer(admin.gate.who(&request))
 }
 
 async fn reload(State(admin): State<Arc<Admin>>) -> Response {
@@ -209,6 +210,16 @@ pub enum Bound {
     Tcp(std::net::TcpListener),
     /// A Unix socket.
     Unix(std::os::unix::net::UnixListener),
+}
+
+impl Bound {
+    /// The socket address; `None` for a Unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
 }
 
 impl Address {
@@ -278,7 +289,8 @@ mod tests {
         for local in ["127.0.0.1:9900", "localhost", "LOCALHOST:1", "[::1]:9900", ""] {
             assert!(is_local_name(local), "{local}");
         }
-        for foreign in ["attacker.example", "127.0.0.1.attacker.example:9900", "10.0.0.1", "localhost.attacker.example"] {
+        for foreign in ["attacker.example", "127.0.0.1.attacker.example:9900", "10.0.0.1", "localhost.attacker.example"]
+        {
             assert!(!is_local_name(foreign), "{foreign}");
         }
     }

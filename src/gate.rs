@@ -16,8 +16,7 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::domain::{
-    Clock, Decision, Denial, DenyReason, Facts, OrganizationId, Principal, Requirement, Revision,
-    Standing, decide,
+    Clock, Decision, Denial, DenyReason, Facts, OrganizationId, Principal, Requirement, Revision, Standing, decide,
 };
 use crate::live::{Lookup, View, World};
 use crate::rules::{self, CanonicalPath, Mode, OnStale, Route, RouteMatch, RouteTable, Sources, single_header};
@@ -25,9 +24,7 @@ use crate::telemetry::{Metrics, RouteMeter, RouteMeters};
 use crate::token::{CredentialSource, Place, TokenError, TokenVerifier, Verified, credential};
 
 pub use self::forward::Forward;
-pub use self::summary::{
-    Access, AskSummary, CallerSummary, Explanation, FactsSummary, RouteSummary, WhoAnswer,
-};
+pub use self::summary::{Access, AskSummary, CallerSummary, Explanation, FactsSummary, RouteSummary, WhoAnswer};
 pub use self::who::WhoRequest;
 
 /// The header by which a client asks for facts at least as new as what it has seen (`docs/freshness.md`).
@@ -106,7 +103,7 @@ pub struct Trace {
     /// The verified caller.
     pub principal: Option<Verified<Principal>>,
     /// The resource asked for first.
-    pub resource: Option<crate::domain::ResourceRef<'static>>,
+    pub resource: Option<Box<str>>,
     /// The facts that were consulted.
     pub revision: Option<Revision>,
     /// How old they were.
@@ -117,9 +114,13 @@ impl Rules {
     /// Puts `table` in force: `upstreams` are all upstreams' names, in the order in which the door counts them.
     pub fn new(table: RouteTable, upstreams: &[String], csrf_origins: Vec<String>, metrics: &Metrics) -> Self {
         let name = |route: &Route| route.upstream.as_deref().unwrap_or(RouteMeters::NONE).to_owned();
-        let meters = RouteMeters::new(metrics, table.routes().iter().map(|route| (&*route.id, route.upstream.as_deref().unwrap_or(RouteMeters::NONE))));
+        let meters = RouteMeters::new(
+            metrics,
+            table.routes().iter().map(|route| (&*route.id, route.upstream.as_deref().unwrap_or(RouteMeters::NONE))),
+        );
         // A name that is not there cannot be: the rules were compiled against the same names. It would lead nowhere.
-        let index = |route: &Route| upstreams.iter().position(|upstream| *upstream == name(route)).unwrap_or(usize::MAX);
+        let index =
+            |route: &Route| upstreams.iter().position(|upstream| *upstream == name(route)).unwrap_or(usize::MAX);
         let upstreams = table.routes().iter().map(index).collect();
         Self { table, meters, upstreams, csrf_origins: csrf_origins.into_iter().map(Into::into).collect() }
     }
@@ -157,12 +158,7 @@ impl Gate {
     }
 
     /// From the target to the verdict; whatever refuses on the way may still be overridden by shadow mode.
-    async fn walk(
-        &self,
-        rules: &Arc<Rules>,
-        request: &RequestView<'_>,
-        trace: &mut Trace,
-    ) -> Result<Verdict, Denial> {
+    async fn walk(&self, rules: &Arc<Rules>, request: &RequestView<'_>, trace: &mut Trace) -> Result<Verdict, Denial> {
         let (raw_path, query) = split_target(request.target);
         let path = rules.table.path(raw_path)?;
         let found = find(&rules.table, request, &path)?;
@@ -173,21 +169,25 @@ impl Gate {
         let route = found.route();
         trace.route = Some(route.index);
         trace.path = Some(path.as_str().into());
-        let principal = if found.is_preflight() || route.is_public() { None } else { Some(self.identify(rules, request, route, trace)?) };
-        let sources = Sources {
-            query: query.and_then(|query| std::str::from_utf8(query).ok()),
-            headers: request.headers,
-            claims: principal.as_ref().map(|principal| &principal.claims),
-            body: None,
+        let principal = if found.is_preflight() || route.is_public() {
+            None
+        } else {
+            Some(self.identify(rules, request, route, trace)?)
         };
         let body = match request.body {
             Some(bytes) if found.needs_body() => Some(found.read_body(bytes)?),
             _ => None,
         };
-        let sources = Sources { body: body.as_ref(), ..sources };
+        let sources = Sources {
+            query: query.and_then(|query| std::str::from_utf8(query).ok()),
+            headers: request.headers,
+            claims: principal.as_ref().map(|principal| &principal.claims),
+            body: body.as_ref(),
+        };
         let requirement =
             if body.is_some() { found.requirement(&sources)? } else { found.requirement_before_body(&sources)? };
-        trace.resource = requirement.asks().iter().find_map(|ask| ask.resource.as_ref()).map(|resource| resource.to_owned());
+        trace.resource =
+            requirement.asks().iter().find_map(|ask| ask.resource.as_ref()).map(|on| on.to_string().into());
         let (decision, view) = self.decide(route, &requirement, principal.as_ref(), request, trace).await?;
         let permit = match decision {
             Decision::Allow(permit) => permit,
@@ -199,7 +199,16 @@ impl Gate {
         }
         let membership = forward::membership(principal.as_ref(), view.as_ref());
         let target = forward::target(request, &path, query);
-        Ok(Verdict::Forward(Forward::new(permit, target, Arc::clone(rules), route.index, principal, membership, trace.revision)))
+        let rules = Arc::clone(rules);
+        Ok(Verdict::Forward(Forward {
+            permit,
+            target,
+            rules,
+            route: route.index,
+            principal: principal.clone(),
+            membership,
+            revision: trace.revision,
+        }))
     }
 
     /// Finds and verifies the credential, and holds it against what the route accepts.
@@ -267,7 +276,8 @@ impl Gate {
             Standing::Fresh => return Ok(()),
             Standing::Degraded => {}
             Standing::Stale => {
-                let served = route.on_stale == OnStale::Serve && freshness.age.is_some_and(|age| age <= route.serve_until);
+                let served =
+                    route.on_stale == OnStale::Serve && freshness.age.is_some_and(|age| age <= route.serve_until);
                 if !served {
                     return Err(Denial::new(DenyReason::FactsStale));
                 }
@@ -292,7 +302,8 @@ impl Gate {
         let target = forward::target(request, &path, query);
         let principal = trace.principal.clone();
         let membership = principal.as_ref().and_then(|principal| principal.membership.clone());
-        Verdict::Forward(Forward::new(permit, target, Arc::clone(rules), route.index, principal, membership, trace.revision))
+        let (rules, route) = (Arc::clone(rules), route.index);
+        Verdict::Forward(Forward { permit, target, rules, route, principal, membership, revision: trace.revision })
     }
 }
 
@@ -382,5 +393,8 @@ fn new_enough(headers: &HeaderMap, applied: Revision) -> Result<(), Denial> {
     if wanted.seq - applied.seq > FAR_FUTURE {
         return Err(bad(format!("revision {wanted} lies far ahead of {applied}")));
     }
-    Err(Denial::because(DenyReason::RevisionUnavailable, format!("revision {wanted} was asked for, {applied} is in force")))
+    Err(Denial::because(
+        DenyReason::RevisionUnavailable,
+        format!("revision {wanted} was asked for, {applied} is in force"),
+    ))
 }

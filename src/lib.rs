@@ -22,8 +22,7 @@
 //! | 7 door plate | [`cli`] | one file per command |
 
 pub mod admin;
-// pub mod app;
-// pub mod cli;
+pub mod app;
 pub mod config;
 pub mod domain;
 pub mod gate;

@@ -304,6 +304,14 @@ impl World {
         }
     }
 
+    /// All organizations, where all of them are in memory; none where they are loaded on first use.
+    pub fn organizations(&self) -> Vec<OrganizationId> {
+        match &self.current.load().organizations {
+            Preloaded::All { places, .. } => places.keys().cloned().collect(),
+            Preloaded::OnDemand => Vec::new(),
+        }
+    }
+
     /// Brings the gauges up to date.
     pub fn show(&self, uptime: Duration) {
         let summary = self.summary(uptime);

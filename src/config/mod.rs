@@ -10,11 +10,9 @@ mod tls;
 mod tokens;
 mod upstreams;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -24,7 +22,7 @@ use crate::proxy;
 use crate::proxy::headers::{HeaderPolicy, IdentityHeader};
 use crate::proxy::intake::HeadLimits;
 use crate::proxy::listen::Listener;
-use crate::proxy::upstream::{HealthCheck, UpstreamSettings};
+use crate::proxy::upstream::UpstreamSettings;
 use crate::rules::{self, RouteTable};
 use crate::telemetry::LogSettings;
 use crate::token;
@@ -53,6 +51,8 @@ pub struct Sidecar {
     pub facts: Facts,
     /// The rules.
     pub rules: RouteTable,
+    /// Origins whose unsafe requests may carry a cookie credential.
+    pub csrf_origins: Vec<String>,
     /// Tests of the rules.
     pub tests: Vec<RuleTest>,
     /// What is logged.
@@ -126,8 +126,8 @@ pub enum ConfigError {
 /// # Errors
 /// [`ConfigError::Unreadable`], or every problem of the file with its place.
 pub fn load(file: &Path, environment: &dyn Environment) -> Result<Sidecar, ConfigError> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+    let text =
+        std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
     let folder = file.parent().unwrap_or(Path::new(""));
     Ok(parse(&file.display().to_string(), &text, folder, environment)?)
 }
@@ -151,8 +151,25 @@ pub fn schema() -> schemars::Schema {
 
 /// The keys that may stand at the top.
 const KEYS: [&str; 20] = [
-    "version", "listen", "status", "admin", "upstreams", "tokens", "facts", "defaults", "routes", "tests", "model",
-    "trusted_proxies", "csrf", "identity_headers", "header_prefix", "forward_token", "methods", "limits", "threads",
+    "version",
+    "listen",
+    "status",
+    "admin",
+    "upstreams",
+    "tokens",
+    "facts",
+    "defaults",
+    "routes",
+    "tests",
+    "model",
+    "trusted_proxies",
+    "csrf",
+    "identity_headers",
+    "header_prefix",
+    "forward_token",
+    "methods",
+    "limits",
+    "threads",
     "log",
 ];
 
@@ -176,7 +193,8 @@ impl Reader<'_> {
         let facts = self.facts();
         let limits: raw::Limits = self.part("limits").unwrap_or_default();
         let rules = self.rules(&upstreams, &tokens, &facts);
-        let tests = self.tests();
+        let csrf: raw::Csrf = self.part("csrf").unwrap_or_default();
+        let tests = self.tests(&tokens);
         let proxy = self.proxy(&limits);
         let log = self.part("log").unwrap_or_default();
         let threads = self.part::<usize>("threads");
@@ -202,6 +220,7 @@ impl Reader<'_> {
             token_cache_bytes: limits.token_cache.0,
             facts,
             rules,
+            csrf_origins: csrf.origins,
             tests,
             log,
             limits: Limits {
@@ -304,22 +323,12 @@ impl Reader<'_> {
             .collect();
         let issuers: Vec<String> = tokens.issuers.iter().map(|issuer| issuer.name.to_string()).collect();
         let methods: Vec<Placed<String>> = self.part("methods").unwrap_or_default();
-        let mut extra_methods = Vec::new();
-        for method in methods {
-            let upper = !method.is_empty() && method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
-            match http::Method::from_bytes(method.as_bytes()) {
-                Ok(parsed) if upper => extra_methods.push(parsed),
-                _ => self.problems.push(method.problem(format!("`{}` is not an upper-case method", method.value))),
-            }
-        }
-        let csrf: raw::Csrf = self.part("csrf").unwrap_or_default();
         let context = rules::Context {
-            upstreams,
-            issuers,
-            facts_available: facts.file.is_some(),
+            upstreams: &upstreams,
+            issuers: &issuers,
+            facts: facts.file.is_some(),
             max_staleness: facts.max_staleness,
-            extra_methods,
-            csrf_origins: csrf.origins,
+            methods: &methods,
         };
         let Some(routes) = self.document.get("routes").filter(|routes| routes.is_sequence()) else {
             self.problem_at("routes", "`routes` is missing, expected a list of rules");
@@ -346,15 +355,19 @@ impl Reader<'_> {
         let networks: Vec<Placed<String>> = self.part("trusted_proxies").unwrap_or_default();
         let mut trusted_proxies = Vec::new();
         for network in networks {
-            match IpNet::from_str(&network).or_else(|_| network.parse().map(|address: std::net::IpAddr| IpNet::from(address))) {
+            match IpNet::from_str(&network)
+                .or_else(|_| network.parse().map(|address: std::net::IpAddr| IpNet::from(address)))
+            {
                 Ok(parsed) => trusted_proxies.push(parsed),
-                Err(_) => self.problems.push(network.problem(format!("`{}` is not an address or network", network.value))),
+                Err(_) => {
+                    self.problems.push(network.problem(format!("`{}` is not an address or network", network.value)))
+                }
             }
         }
         let head = HeadLimits {
-            head_bytes: limits.head.bytes(),
+            head_bytes: usize::try_from(limits.head.0).unwrap_or(usize::MAX),
             header_fields: limits.header_fields,
-            target_bytes: limits.target.bytes(),
+            target_bytes: usize::try_from(limits.target.0).unwrap_or(usize::MAX),
         };
         Some(proxy::Settings { head, headers: headers?, trusted_proxies })
     }

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::proxy::headers::IdentityHeader;
+use crate::rules::{DefaultsSpec, PathReading, RouteSpec};
+use crate::wire::Model;
 use crate::yaml::{Placed, Size, Span};
 
 /// One or a list.
@@ -138,38 +140,6 @@ pub(super) struct HealthCheck {
     /// Time between two checks.
     #[serde(default = "five_seconds")]
     pub interval: Span,
-}
-
-/// How an upstream reads paths: what it cannot tell apart must not be judged differently.
-#[derive(Debug, Default, Clone, Copy, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct PathReading {
-    /// `ignore` when `/Admin` and `/admin` are the same to it.
-    pub case: Case,
-    /// `same` when `/admin/` and `/admin` are the same to it.
-    pub trailing_slash: TrailingSlash,
-}
-
-/// Whether letters of different case are told apart.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Case {
-    /// They are.
-    #[default]
-    Exact,
-    /// They are not.
-    Ignore,
-}
-
-/// Whether a slash at the end makes another path.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum TrailingSlash {
-    /// It does.
-    #[default]
-    Distinct,
-    /// It does not.
-    Same,
 }
 
 /// An issuer of session tokens.
@@ -447,13 +417,13 @@ pub(super) struct Sidecar {
     /// Where facts come from.
     pub facts: Option<Facts>,
     /// What routes do unless they say otherwise.
-    pub defaults: Option<crate::rules::spec::Defaults>,
+    pub defaults: Option<DefaultsSpec>,
     /// The rules.
-    pub routes: Vec<crate::rules::spec::Route>,
+    pub routes: Vec<RouteSpec>,
     /// Tests of the rules, run by `portcullis validate`.
     pub tests: Option<Vec<Test>>,
     /// Resource types, permissions and roles that the rule tests refer to.
-    pub model: Option<crate::wire::model::Model>,
+    pub model: Option<Model>,
     /// Networks or addresses of proxies whose `x-forwarded-…` headers are believed.
     pub trusted_proxies: Option<Vec<String>>,
     /// Requests from other sites.

@@ -121,7 +121,8 @@ impl Reader<'_> {
         match raw {
             raw::Organizations::Word(word) if word == "any" => Some(token::Organizations::Any),
             raw::Organizations::Word(word) => {
-                self.problems.push(node.problem(format!("`{word}` is neither `any`, a list of ids nor `{{prefix: …}}`")));
+                self.problems
+                    .push(node.problem(format!("`{word}` is neither `any`, a list of ids nor `{{prefix: …}}`")));
                 None
             }
             raw::Organizations::Ids(ids) => {

@@ -79,5 +79,7 @@ fn is_server(server: &str) -> bool {
     if let Some(path) = server.strip_prefix("unix:") {
         return path.starts_with('/');
     }
-    server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0))
+    server
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0))
 }

@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod catalog;
+pub mod claims;
 pub mod decision;
 pub mod digest;
 pub mod discover;

@@ -7,8 +7,7 @@ use serde::Deserialize;
 use super::summary::{CallerSummary, Explanation, FactsSummary, RouteSummary, asks};
 use super::{Gate, RequestView, Rules, Trace, find, split_target};
 use crate::domain::{
-    Decision, Denial, DenyReason, Facts, Grounds, MembershipId, OrganizationId, Principal, ResourceRef,
-    ResourceTypeSlug, UnixSeconds, decide,
+    Decision, Denial, DenyReason, Facts, Grounds, MembershipId, OrganizationId, Principal, UnixSeconds, decide,
 };
 use crate::live::{Lookup, Summary, View};
 use crate::rules::{RouteMatch, Sources};
@@ -144,7 +143,7 @@ impl Gate {
         let question = Question::new(request)?;
         let assumed = match &request.membership {
             Some(membership) => {
-                Some(self.assumed(membership).await.ok_or_else(|| QuestionError::Membership(membership.clone()))?)
+                Some(self.assumed(membership).ok_or_else(|| QuestionError::Membership(membership.clone()))?)
             }
             None => None,
         };
@@ -222,7 +221,8 @@ impl Gate {
         if let Some(organization) = organization.filter(|_| requirement.consults_facts()) {
             self.resident(organization).await?;
         }
-        let view = organization.filter(|_| requirement.consults_facts()).and_then(|organization| self.ready(organization));
+        let view =
+            organization.filter(|_| requirement.consults_facts()).and_then(|organization| self.ready(organization));
         if let Some(view) = &view {
             trace.revision = Some(view.revision());
             let fresh = self.fresh_enough(route, &mut trace);
@@ -255,26 +255,19 @@ impl Gate {
     }
 
     /// The caller that `membership` would be, had it a token minted now.
-    async fn assumed(&self, membership: &MembershipId) -> Option<Principal> {
+    fn assumed(&self, membership: &MembershipId) -> Option<Principal> {
         self.world.organizations().into_iter().find_map(|organization| {
             let view = self.ready(&organization)?;
-            let shard = view.shard()?;
-            let member = shard.member_by_id(membership)?;
-            let root = ResourceRef::External {
-                resource_type: &ResourceTypeSlug::new(ResourceTypeSlug::ORGANIZATION).ok()?,
-                external_id: organization.as_str().to_owned().into(),
-            };
-            let permissions = shard.effective_permissions(view.catalog(), membership, &root);
-            let roles = shard.organization_role_slugs(view.catalog(), membership);
+            let claims = view.shard()?.claims(view.catalog(), membership)?;
             Some(Principal {
                 issuer: "facts".into(),
-                user: member.user,
+                user: claims.member.user,
                 session: None,
-                organization: Some(organization.clone()),
-                membership: Some(membership.clone()),
-                role: roles.first().cloned(),
-                roles: roles.into(),
-                permissions: permissions.into(),
+                organization: Some(claims.organization),
+                membership: Some(claims.member.id),
+                role: claims.role,
+                roles: claims.roles.into(),
+                permissions: claims.permissions.into(),
                 issued_at: Some(self.clock.now()),
                 expires_at: UnixSeconds(i64::MAX),
                 impersonated: false,

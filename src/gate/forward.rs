@@ -11,28 +11,16 @@ use crate::token::Verified;
 
 /// A permitted request: the only value that an upstream request is written from.
 pub struct Forward {
-    permit: Permit,
-    target: Option<Box<[u8]>>,
-    rules: Arc<Rules>,
-    route: usize,
-    principal: Option<Verified<Principal>>,
-    membership: Option<MembershipId>,
-    revision: Option<Revision>,
+    pub(super) permit: Permit,
+    pub(super) target: Option<Box<[u8]>>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) route: usize,
+    pub(super) principal: Option<Verified<Principal>>,
+    pub(super) membership: Option<MembershipId>,
+    pub(super) revision: Option<Revision>,
 }
 
 impl Forward {
-    pub(super) fn new(
-        permit: Permit,
-        target: Option<Box<[u8]>>,
-        rules: Arc<Rules>,
-        route: usize,
-        principal: Option<Verified<Principal>>,
-        membership: Option<MembershipId>,
-        revision: Option<Revision>,
-    ) -> Self {
-        Self { permit, target, rules, route, principal, membership, revision }
-    }
-
     /// The target to send when it is not, byte for byte, what was received.
     pub fn target(&self) -> Option<&[u8]> {
         self.target.as_deref()
@@ -95,13 +83,16 @@ impl Forward {
 /// The membership that the decision used.
 pub(super) fn membership(principal: Option<&Verified<Principal>>, view: Option<&View>) -> Option<MembershipId> {
     let principal = principal?;
-    principal.membership.clone().or_else(|| view?.membership_of(&principal.user))
+    principal.membership.clone().or_else(|| view?.shard()?.membership_of(&principal.user))
 }
 
 /// What to send as target when it differs from what was received: the judged path and the query as it came.
 pub(super) fn target(request: &RequestView<'_>, path: &CanonicalPath<'_>, query: Option<&[u8]>) -> Option<Box<[u8]>> {
     let judged = path.as_str().as_bytes();
-    if request.target.starts_with(judged) && !request.is_absolute && judged.len() + query.map_or(0, |query| query.len() + 1) == request.target.len() {
+    if request.target.starts_with(judged)
+        && !request.is_absolute
+        && judged.len() + query.map_or(0, |query| query.len() + 1) == request.target.len()
+    {
         return None;
     }
     let mut target = judged.to_vec();

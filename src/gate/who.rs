@@ -87,7 +87,8 @@ impl Gate {
                 }
             }
         }
-        access.sort_by(|one, other| (&one.organization, &one.membership).cmp(&(&other.organization, &other.membership)));
+        access
+            .sort_by(|one, other| (&one.organization, &one.membership).cmp(&(&other.organization, &other.membership)));
         access
     }
 }

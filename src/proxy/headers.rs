@@ -109,6 +109,9 @@ pub struct Peer {
 }
 
 impl HeaderPolicy {
+    /// What identity headers begin with unless something else is configured.
+    pub const PREFIX: &'static str = "x-portcullis";
+
     /// A policy whose identity headers are `<prefix>-user` and so on.
     ///
     /// # Errors
@@ -166,9 +169,8 @@ impl HeaderPolicy {
 
     fn is_forged(&self, name: &str, is_trusted: bool) -> bool {
         let is = |other: &str| name.len() == other.len() && fold(name.as_bytes()).eq(other.bytes());
-        let begins = |prefix: &str| {
-            name.len() >= prefix.len() && fold(name.as_bytes()).take(prefix.len()).eq(prefix.bytes())
-        };
+        let begins =
+            |prefix: &str| name.len() >= prefix.len() && fold(name.as_bytes()).take(prefix.len()).eq(prefix.bytes());
         if begins(&self.prefix) || is(MIN_REVISION) || is(REQUEST_ID) {
             return true;
         }

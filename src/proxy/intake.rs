@@ -33,6 +33,8 @@ pub struct Head<'a> {
     pub method: &'a Method,
     /// Path and query, as received.
     pub target: &'a [u8],
+    /// Whether the target came in absolute form.
+    pub is_absolute: bool,
     /// The host the client addressed, with the port if it gave one.
     pub host: &'a str,
     /// All header fields.
@@ -68,7 +70,7 @@ pub fn read<'a>(session: &'a Session, limits: &HeadLimits) -> Result<Head<'a>, D
     one_framing(headers)?;
     harmless_connection(headers)?;
     let is_upgrade = headers.contains_key(header::UPGRADE);
-    Ok(Head { method: &request.method, target, host, headers, is_upgrade })
+    Ok(Head { method: &request.method, target, is_absolute: authority.is_some(), host, headers, is_upgrade })
 }
 
 /// What can only be seen in the bytes as received: Pingora drops a fragment, and `Content-Length` beside `Transfer-Encoding`.
@@ -78,9 +80,9 @@ fn unambiguous_raw_head(raw: &[u8], headers: &HeaderMap) -> Result<(), Denial> {
         return Err(refuse(DenyReason::BadPath, "the target has a fragment"));
     }
     if headers.contains_key(header::TRANSFER_ENCODING) {
-        let both = raw.split(|&byte| byte == b'\n').any(|line| {
-            line.get(..15).is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:"))
-        });
+        let both = raw
+            .split(|&byte| byte == b'\n')
+            .any(|line| line.get(..15).is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:")));
         if both {
             return Err(refuse(DenyReason::BadRequest, "`content-length` beside `transfer-encoding`"));
         }
@@ -156,7 +158,11 @@ fn one_framing(headers: &HeaderMap) -> Result<(), Denial> {
     Ok(())
 }
 
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName, repeated: &'static str) -> Result<Option<&'a HeaderValue>, Denial> {
+fn only<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+    repeated: &'static str,
+) -> Result<Option<&'a HeaderValue>, Denial> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {

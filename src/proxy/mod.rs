@@ -14,10 +14,10 @@
 pub mod connection;
 pub mod headers;
 pub mod intake;
+pub mod listen;
 pub mod respond;
 pub mod upstream;
 
-use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +26,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use http::HeaderValue;
+use ipnet::IpNet;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -34,7 +35,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use crate::domain::{Denial, DenyReason};
 use crate::gate::{Forward, Gate, RequestView, Trace, Verdict};
-use crate::telemetry::{DecisionLog, Line, Metrics, Outcome};
+use crate::telemetry::{DecisionLog, Entry, Metrics, Outcome};
 
 use self::headers::{HeaderPolicy, Peer};
 use self::intake::HeadLimits;
@@ -54,14 +55,15 @@ pub struct Settings {
     /// Header policy towards upstreams.
     pub headers: HeaderPolicy,
     /// Peers whose `x-forwarded-…` headers are believed.
-    pub trusted_proxies: Vec<IpNetwork>,
+    pub trusted_proxies: Vec<IpNet>,
 }
 
-/// The proxy: one value for all requests.
+/// The proxy: one for all requests. Clones share everything.
+#[derive(Clone)]
 pub struct Sidecar {
-    settings: Settings,
+    settings: Arc<Settings>,
     gate: Arc<Gate>,
-    upstreams: Vec<Upstream>,
+    upstreams: Arc<[Upstream]>,
     metrics: Arc<Metrics>,
     log: Arc<DecisionLog>,
 }
@@ -97,7 +99,7 @@ impl Sidecar {
         metrics: Arc<Metrics>,
         log: Arc<DecisionLog>,
     ) -> Self {
-        Self { settings, gate, upstreams, metrics, log }
+        Self { settings: Arc::new(settings), gate, upstreams: upstreams.into(), metrics, log }
     }
 
     /// Decides one request.
@@ -115,14 +117,17 @@ impl Sidecar {
         match self.gate.check(&view(&head, Some(&body)), trace).await {
             Verdict::Forward(forward) => Ok(forward),
             Verdict::Refuse(denial) => Err(denial),
-            Verdict::ReadBody { .. } => Err(Denial { reason: DenyReason::Internal, detail: Some("body asked for twice".into()) }),
+            Verdict::ReadBody { .. } => {
+                Err(Denial { reason: DenyReason::Internal, detail: Some("body asked for twice".into()) })
+            }
         }
     }
 
     fn peer_of(&self, session: &Session) -> Peer {
-        let address = session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical());
-        let is_trusted =
-            address.is_some_and(|address| self.settings.trusted_proxies.iter().any(|network| network.contains(address)));
+        let address =
+            session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical());
+        let is_trusted = address
+            .is_some_and(|address| self.settings.trusted_proxies.iter().any(|network| network.contains(&address)));
         let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         Peer { address, is_trusted, is_tls }
     }
@@ -143,6 +148,7 @@ fn view<'a>(head: &intake::Head<'a>, body: Option<&'a [u8]>) -> RequestView<'a> 
         target: head.target,
         host: head.host,
         headers: head.headers,
+        is_absolute: head.is_absolute,
         is_upgrade: head.is_upgrade,
         body,
     }
@@ -169,7 +175,7 @@ async fn read_body(session: &mut Session, limit: usize) -> Result<Bytes, Denial>
                 break;
             }
         }
-        pingora::Result::Ok(())
+        Ok::<(), Box<Error>>(())
     };
     match tokio::time::timeout(BODY_DEADLINE, read).await {
         Err(_) => return Err(Denial::because(DenyReason::Timeout, "the body did not arrive in time")),
@@ -245,7 +251,7 @@ impl ProxyHttp for Sidecar {
         let State::Permitted(forward) = &passage.state else {
             return Err(Error::explain(ErrorType::HTTPStatus(500), "nothing permits this request"));
         };
-        if let Some(target) = forward.changed_target(request.raw_path()) {
+        if let Some(target) = forward.target() {
             request.set_raw_path(target)?;
         }
         self.settings.headers.apply(request, forward, self.peer_of(session), &passage.request_id)
@@ -297,4 +303,86 @@ impl ProxyHttp for Sidecar {
         self.log.record(outcome, || entry(session, passage, outcome, duration));
         connection::request_done(session);
     }
+}
+
+/// What failed after the permit, by who failed. No `_` arm on the source: a new one has to be thought about.
+fn failure(error: &Error) -> DenyReason {
+    let timed_out = matches!(
+        error.etype(),
+        ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout
+            | ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout
+    );
+    match error.esource() {
+        ErrorSource::Upstream if timed_out && !matches!(error.etype(), ErrorType::ConnectTimedout) => {
+            DenyReason::UpstreamTimeout
+        }
+        ErrorSource::Upstream => DenyReason::UpstreamUnreachable,
+        ErrorSource::Downstream if timed_out => DenyReason::Timeout,
+        ErrorSource::Downstream => DenyReason::BadRequest,
+        ErrorSource::Internal | ErrorSource::Unset => DenyReason::Internal,
+    }
+}
+
+/// 128 random bits in hexadecimal: unique without asking anybody.
+fn new_request_id() -> HeaderValue {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let bits: u128 = rand::random();
+    let mut text = [0; 32];
+    for (at, digit) in text.iter_mut().enumerate() {
+        let nibble = (bits >> (4 * at)) & 0xf;
+        *digit = DIGITS.get(usize::try_from(nibble).unwrap_or_default()).copied().unwrap_or(b'0');
+    }
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("none"))
+}
+
+/// The decision line of one request.
+fn entry<'a>(session: &'a Session, passage: &'a Passage, outcome: Outcome, duration: Duration) -> Entry<'a> {
+    let request = session.req_header();
+    let trace = &passage.trace;
+    let principal = trace.principal.as_deref();
+    let (forward, detail, refused) = match &passage.state {
+        State::Permitted(forward) => {
+            (Some(forward), forward.overridden().and_then(|denial| denial.detail.as_deref()), None)
+        }
+        State::Refused(denial, status) => (None, denial.detail.as_deref(), Some(*status)),
+        State::Failed(_, status) => (None, None, Some(*status)),
+        State::Arrived => (None, None, None),
+    };
+    let membership =
+        forward.and_then(Forward::membership).or(principal.and_then(|principal| principal.membership.as_ref()));
+    let written = session.response_written().map(|response| response.status.as_u16());
+    Entry {
+        unix_millis: unix_millis(),
+        request_id: passage.request_id.to_str().unwrap_or_default(),
+        client: session.client_addr().and_then(|address| address.as_inet()).copied(),
+        route: trace.route_id(),
+        outcome,
+        detail,
+        status: refused.or(written).unwrap_or_default(),
+        method: request.method.as_str(),
+        path: trace.path.as_deref().unwrap_or_else(|| raw_path(request)),
+        user: principal.map(|principal| principal.user.as_str()),
+        organization: principal.and_then(|principal| principal.organization.as_ref()).map(AsRef::as_ref),
+        membership: membership.map(AsRef::as_ref),
+        resource: trace.resource.as_deref(),
+        revision: trace.revision,
+        facts_age: trace.facts_age,
+        duration,
+        upstream_status: passage.upstream_status,
+    }
+}
+
+fn raw_path(request: &RequestHeader) -> &str {
+    let raw = request.raw_path();
+    let path = raw.split(|&byte| byte == b'?').next().unwrap_or(raw);
+    std::str::from_utf8(path).unwrap_or_default()
+}
+
+/// Milliseconds since 1970 for a log line; nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "the time of a log line, which no decision sees")]
+fn unix_millis() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

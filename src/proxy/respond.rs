@@ -41,7 +41,9 @@ impl Answer {
 
     fn challenge(&self) -> Option<String> {
         (self.status == 401).then(|| match self.token_fault {
-            Some(fault) => format!(r#"Bearer realm="portcullis", error="invalid_token", error_description="{}""#, fault.code()),
+            Some(fault) => {
+                format!(r#"Bearer realm="portcullis", error="invalid_token", error_description="{}""#, fault.code())
+            }
             None if self.code == "revoked" => {
                 r#"Bearer realm="portcullis", error="invalid_token", error_description="revoked""#.to_owned()
             }
@@ -118,7 +120,8 @@ fn status_and_detail(reason: DenyReason) -> (u16, &'static str) {
 /// Pingora's error when the client is gone.
 pub async fn write(session: &mut Session, answer: Answer, request_id: &HeaderValue) -> pingora::Result<()> {
     let request = session.req_header();
-    let is_grpc = request.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    let is_grpc =
+        request.headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
     let is_head = request.method == Method::HEAD;
     let expects_continue = request.headers.contains_key(header::EXPECT);
     if is_grpc {

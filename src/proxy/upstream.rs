@@ -13,8 +13,8 @@ use pingora::lb::{Backend, Backends, Extensions, LoadBalancer};
 use pingora::protocols::ALPN;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::tls::CaType;
-use pingora::utils::tls::CertKey;
 use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::CertKey;
 use pingora::{Error, ErrorType};
 
 /// How long a connection to an upstream may stay unused in the pool.

@@ -1,5 +1,6 @@
 //! One rule, ready to judge: everything a request of it may be asked, all defaults settled.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -196,6 +197,15 @@ impl AskTemplate {
 
     pub(super) fn needs_body(&self) -> bool {
         self.resource.as_ref().is_some_and(|resource| resource.id().needs_body())
+    }
+}
+
+impl fmt::Display for ResourceTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::External { resource_type, id } => write!(f, "{resource_type}:{id}"),
+        }
     }
 }
 
