@@ -1,5 +1,6 @@
 //! One rule, ready to judge: everything a request of it may be asked, all defaults settled.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -230,6 +231,34 @@ impl Impersonation {
             Self::Allow => false,
             Self::Safe => !method.is_safe(),
             Self::Deny => true,
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, asks) = match self {
+            Self::Public => return f.write_str("public"),
+            Self::Authenticated => return f.write_str("authenticated"),
+            Self::All(asks) => ("all of ", asks),
+            Self::Any(asks) => ("any of ", asks),
+        };
+        f.write_str(if asks.len() == 1 { "" } else { word })?;
+        for (index, ask) in asks.iter().enumerate() {
+            write!(f, "{}{ask}", if index > 0 { ", " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for AskTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.resource {
+            None => write!(f, "{}", self.permission),
+            Some(ResourceTemplate::Id(id)) => write!(f, "{} on {id}", self.permission),
+            Some(ResourceTemplate::External { resource_type, id }) => {
+                write!(f, "{} on {resource_type}:{id}", self.permission)
+            }
         }
     }
 }
