@@ -1,5 +1,7 @@
 //! Everything that is wrong with a set of rules is reported at once, each at its place.
 
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::time::Duration;
 
 use portcullis::rules::{Access, Context, Impersonation, Mode, PathReading, RouteTable, Upstream, compile};

@@ -1,5 +1,7 @@
 //! Tricks with paths: every one is refused for its own reason, or is the same path as its plain form.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use portcullis::rules::{BadPath, CanonicalPath, MAX_PATH_BYTES};
 use proptest::prelude::*;
 

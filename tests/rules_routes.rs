@@ -1,5 +1,7 @@
 //! Which rule covers a request, and which sets of rules are refused because that would be unclear.
 
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};

@@ -1,5 +1,7 @@
 //! What a rule asks for, with the values of one request in it; and which values are refused.
 
+#![expect(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};

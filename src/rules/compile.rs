@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::RouteTable;
 use super::conditions::{HeaderCondition, HostId, HostIndex, HostPattern, MethodCondition, MethodSet, Methods};
 use super::pattern::PathPattern;
-use super::route::{Access, AskTemplate, Impersonation, ResourceTemplate, Route};
+use super::route::{Access, AskTemplate, ClaimCondition, Impersonation, ResourceTemplate, Route};
 use super::spec::{
     AskSpec, DefaultsSpec, EncodedSlash, MatchSpec, OnStale, PathReading, RequireSpec, ResourceSpec, RouteSpec, Weaker,
 };
@@ -156,7 +156,7 @@ fn claims(route: &Route) -> impl Iterator<Item = &str> {
         Source::Claim(name) => Some(&**name),
         _ => None,
     });
-    route.require_claims.iter().map(|(name, _)| &**name).chain(values)
+    route.require_claims.iter().map(|claim| &*claim.name).chain(values)
 }
 
 struct Compiler<'a> {
@@ -418,14 +418,14 @@ impl Compiler<'_> {
         Some(names.value.iter().map(|name| name.value.as_str().into()).collect())
     }
 
-    fn require_claims(&mut self, spec: &RouteSpec) -> Box<[(Box<str>, Box<[super::ClaimValue]>)]> {
+    fn require_claims(&mut self, spec: &RouteSpec) -> Box<[ClaimCondition]> {
         let Some(claims) = &spec.require_claims else { return Box::default() };
         let mut required = Vec::with_capacity(claims.len());
         for (name, values) in &claims.value {
             if name.is_empty() || values.0.is_empty() {
                 self.problem(&claims.place, format!("claim `{name}` needs a name and at least one value"));
             }
-            required.push((name.as_str().into(), values.0.clone().into()));
+            required.push(ClaimCondition { name: name.as_str().into(), values: values.0.clone().into() });
         }
         required.into()
     }
