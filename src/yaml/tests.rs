@@ -77,6 +77,38 @@ fn errors_carry_the_innermost_place() {
 }
 
 #[test]
+fn a_type_that_judges_what_it_has_read_is_placed_too() {
+    #[derive(Debug, Deserialize)]
+    #[serde(try_from = "u8")]
+    struct Even;
+
+    impl TryFrom<u8> for Even {
+        type Error = &'static str;
+
+        fn try_from(number: u8) -> Result<Self, &'static str> {
+            number.is_multiple_of(2).then_some(Self).ok_or("odd")
+        }
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Both {
+        _list: Vec<Even>,
+        _one: Option<Even>,
+    }
+
+    let problems = document("{_list: [2, 3], _one: 5}").read_all::<Both>().unwrap_err();
+    assert_eq!(problems.to_string(), "f.yaml:1:13: odd\nf.yaml:1:23: odd");
+}
+
+#[test]
+fn what_fits_is_there_beside_the_problems() {
+    let (server, problems) = document("{address: a, port: 1, mood: 2, mode: x}").read_what_fits::<Server>();
+    assert_eq!(server.map(|server| (server.port, server.mode)), Some((1, None)));
+    assert_eq!(problems.0.len(), 2);
+    assert_eq!(document("{port: 1, mood: 2}").read_what_fits::<Server>().0, None);
+}
+
+#[test]
 fn all_problems_of_a_part_are_reported_together_and_none_twice() {
     let text = "address: [a]\nport: x\nmode: {secure: {kye: 1}}\nlimits: {a: 300, b: 2, c: -1}\nextra: 1\n";
     let problems = document(text).read_all::<Server>().unwrap_err();
