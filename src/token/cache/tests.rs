@@ -1,5 +1,7 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::domain::{TokenFault, UserId};
 use crate::token::{Window, fault};
@@ -125,4 +127,46 @@ fn the_capacity_is_in_bytes() {
     cached.entries.run_pending_tasks();
     assert!((20..=60).contains(&cached.entries.entry_count()), "{}", cached.entries.entry_count());
     assert!(cached.entries.weighted_size() <= 100_000);
+}
+
+/// Knows ten people, each with an own time, of whom every third has no key in the current generation.
+#[derive(Default)]
+struct Fickle {
+    generation: AtomicU64,
+}
+
+impl TokenVerifier for Fickle {
+    fn verify(&self, token: &str, now: UnixSeconds) -> Result<Verified<Principal>, TokenError> {
+        let number: i64 = token.get(5..).unwrap().parse().unwrap();
+        if (number + self.generation() as i64) % 3 == 0 {
+            return Err(fault(TokenFault::UnknownKey, "no such key"));
+        }
+        let mut verified = Gullible::default().verify("good-ada", now)?;
+        verified.window = Window { begins: UnixSeconds(number), ends: UnixSeconds(number * 10) };
+        verified.window.check(now)?;
+        Ok(verified)
+    }
+
+    fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+}
+
+proptest! {
+    /// Whatever happens in whatever order, remembering changes no answer (invariant I9).
+    #[test]
+    fn with_and_without_a_cache_the_answers_are_the_same(
+        events in prop::collection::vec((0_i64..10, -5_i64..105, prop::bool::weighted(0.1)), 1..200),
+    ) {
+        let cached = Cached::new(Fickle::default(), 1 << 20, Meters::unregistered());
+        for (number, now, rotates) in events {
+            if rotates {
+                cached.inner.generation.fetch_add(1, Ordering::SeqCst);
+            }
+            let (token, now) = (format!("good-{number}"), UnixSeconds(now));
+            let remembered = cached.verify(&token, now).map(|verified| verified.window);
+            let fresh = cached.inner.verify(&token, now).map(|verified| verified.window);
+            prop_assert_eq!(remembered, fresh);
+        }
+    }
 }
