@@ -326,7 +326,9 @@ impl<'de> SeqAccess<'de> for Items<'de, '_> {
     type Error = ReadError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
-        self.items.next().map(|node| seed.deserialize(Reader { node, left_out: self.left_out })).transpose()
+        let Some(node) = self.items.next() else { return Ok(None) };
+        let item = seed.deserialize(Reader { node, left_out: self.left_out });
+        item.map(Some).map_err(|error| error.at(&node.place))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -356,7 +358,8 @@ impl<'de> MapAccess<'de> for Entries<'de, '_> {
         let Some((key, node)) = self.value.take() else {
             return Err(ReadError::new("a value was asked for before its key".to_owned()));
         };
-        seed.deserialize(Reader { node, left_out: self.left_out }).map_err(|error| error.of_entry(key))
+        let value = seed.deserialize(Reader { node, left_out: self.left_out });
+        value.map_err(|error| error.at(&node.place).of_entry(key))
     }
 }
 
