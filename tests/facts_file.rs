@@ -1,4 +1,5 @@
 //! A facts file is taken as a whole or not at all, however it is replaced, and every problem in it is reported with its place.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests stand outside of test functions")]
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -105,7 +106,7 @@ async fn all_problems_are_reported_at_once_with_their_places() {
     let found = problems(FileSource::new(&path).pull(None).await);
     let at = directory.path().display();
     assert_eq!(found.len(), 3, "{found:#?}");
-    assert!(found[0].starts_with(&format!("{at}/facts.yaml:4:14: unknown key `colour`")), "{found:#?}");
+    assert!(found[0].starts_with(&format!("{at}/facts.yaml:4:15: unknown key `colour`")), "{found:#?}");
     assert!(found[1].starts_with(&format!("{at}/facts.yaml:5:8: organization is empty")), "{found:#?}");
     assert!(found[2].starts_with(&format!("{at}/model.yaml:1:32: role `Boss` contains 'B'")), "{found:#?}");
 }

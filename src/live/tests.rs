@@ -113,7 +113,7 @@ fn readers_during_reloads_see_one_generation_only() {
             while !done.load(Ordering::Relaxed) || seen == 0 {
                 let view = ready(&world, "org_1");
                 let (even, odd) = (holds(&view, "om_even", "a:b"), holds(&view, "om_odd", "c:d"));
-                let expected = if view.revision().seq % 2 == 0 { (true, false) } else { (false, true) };
+                let expected = if view.revision().seq.is_multiple_of(2) { (true, false) } else { (false, true) };
                 assert_eq!((even, odd), expected, "at {}", view.revision());
                 seen += 1;
             }
