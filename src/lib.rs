@@ -24,4 +24,5 @@
 pub mod domain;
 pub mod telemetry;
 pub mod token;
+pub mod rules;
 pub mod yaml;

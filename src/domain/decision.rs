@@ -3,9 +3,11 @@
 //! A [`Permit`] can be built here and nowhere else; it is what the proxy asks for before it opens a connection to an upstream.
 
 use super::catalog::Catalog;
+use super::id::{OrganizationId, ResourceRef};
 use super::principal::Caller;
-use super::requirement::Requirement;
-use super::shard::{Basis, Shard};
+use super::record::MembershipStatus;
+use super::requirement::{Ask, Grants, Requirement, Scope};
+use super::shard::{Asked, Basis, ROOT, Shard};
 
 /// The answer to one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,9 +157,220 @@ pub enum Facts<'a> {
     },
 }
 
+impl Decision {
+    /// Whether it may pass.
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Self::Allow(_))
+    }
+
+    /// The proof, or the reason why there is none.
+    ///
+    /// # Errors
+    /// The denial.
+    pub fn into_result(self) -> Result<Permit, Denial> {
+        match self {
+            Self::Allow(permit) => Ok(permit),
+            Self::Deny(denial) => Err(denial),
+        }
+    }
+}
+
+impl Permit {
+    /// Why the request may pass.
+    pub fn grounds(&self) -> &Grounds {
+        &self.grounds
+    }
+}
+
+impl Denial {
+    /// A denial that the reason says everything about.
+    pub fn new(reason: DenyReason) -> Self {
+        Self { reason, detail: None }
+    }
+
+    /// A denial with a word for the log.
+    pub fn because(reason: DenyReason, detail: impl Into<Box<str>>) -> Self {
+        Self { reason, detail: Some(detail.into()) }
+    }
+
+    /// Lets the request pass on a route in shadow mode. Besides [`decide`] this is the only way to a permit.
+    ///
+    /// # Errors
+    /// The denial itself, when shadow mode does not override its reason.
+    pub fn overridden(self) -> Result<Permit, Self> {
+        if self.reason.is_overridable() { Ok(Permit { grounds: Grounds::ShadowOverride(self) }) } else { Err(self) }
+    }
+}
+
+impl DenyReason {
+    /// Whether we could not tell, for a reason that may pass by itself (503).
+    pub fn is_outage(self) -> bool {
+        matches!(
+            self,
+            Self::KeysUnavailable
+                | Self::FactsUnavailable
+                | Self::FactsStale
+                | Self::RevisionUnavailable
+                | Self::Overloaded
+        )
+    }
+
+    /// Whether shadow mode lets the request pass: who is calling and what they may (401, 403), and missing facts, but nothing that is
+    /// wrong with the request itself, and never a request that no rule covers.
+    pub fn is_overridable(self) -> bool {
+        match self {
+            Self::MissingToken
+            | Self::BadToken(_)
+            | Self::Revoked
+            | Self::NotGranted
+            | Self::UnknownResource
+            | Self::UnknownMembership
+            | Self::MembershipInactive
+            | Self::WrongOrganization
+            | Self::NotAccepted
+            | Self::CrossSite
+            | Self::FactsUnavailable
+            | Self::FactsStale
+            | Self::RevisionUnavailable => true,
+            Self::BadPath
+            | Self::BadRequest
+            | Self::AmbiguousCredentials
+            | Self::BadValue
+            | Self::BadRevision
+            | Self::NoRoute
+            | Self::Timeout
+            | Self::BodyTooLarge
+            | Self::TargetTooLong
+            | Self::UnsupportedBody
+            | Self::HeadersTooLarge
+            | Self::Internal
+            | Self::KeysUnavailable
+            | Self::Overloaded
+            | Self::UpstreamUnreachable
+            | Self::UpstreamTimeout => false,
+        }
+    }
+}
+
 /// Decides: `requirement` as the route asks it, `caller` when there is a verified token, `facts` of the caller's organization.
 ///
-/// Total: every input has an answer, and whatever is unknown denies.
+/// Total: every input has an answer, and whatever is unknown denies. An ask that [consults facts](Ask::consults_facts) is answered only
+/// when the facts are there and the caller's user, organization and membership are one active row of them, whatever the token claims.
 pub fn decide(requirement: &Requirement<'_>, caller: Option<Caller<'_>>, facts: Facts<'_>) -> Decision {
-    todo!()
+    match settle(requirement, caller, facts) {
+        Ok(grounds) => Decision::Allow(Permit { grounds }),
+        Err(reason) => Decision::Deny(Denial::new(reason)),
+    }
+}
+
+/// Answers one ask of a caller; the parts of [`decide`] apart from scope and organization value.
+///
+/// # Errors
+/// The reason why it is not granted.
+pub fn judge(ask: &Ask<'_>, caller: Caller<'_>, facts: Facts<'_>) -> Result<Basis, DenyReason> {
+    let organization = caller.organization.ok_or(DenyReason::BadToken(TokenFault::MissingClaim))?;
+    let claimed = caller.claims_permission(ask.permission);
+    let known = if ask.consults_facts() { Some(identify(caller, organization, facts)?) } else { None };
+    let resource = match (&ask.resource, &known) {
+        (None, _) => ROOT,
+        (Some(ResourceRef::External { resource_type, external_id }), _) if resource_type.is_organization() => {
+            if external_id != organization.as_str() {
+                return Err(DenyReason::UnknownResource);
+            }
+            ROOT
+        }
+        (Some(resource), Some(known)) => known.shard.resource(resource).ok_or(DenyReason::UnknownResource)?,
+        (Some(_), None) => return Err(DenyReason::FactsUnavailable),
+    };
+    let asked = known.as_ref().and_then(|known| {
+        let index = known.catalog.permission(ask.permission)?;
+        Some((known, Asked { index, slug: ask.permission }))
+    });
+    let live = || asked.and_then(|(known, asked)| known.shard.organization_grant(known.catalog, known.member, asked));
+    let organization_wide = match ask.grants {
+        Grants::Token => claimed.then_some(Basis::Claim),
+        Grants::Live => live().map(Basis::Grant),
+        Grants::Both if claimed => live().map(Basis::Both),
+        Grants::Both => None,
+    };
+    let on_resource = || {
+        let (known, asked) = asked.filter(|_| resource != ROOT)?;
+        known.shard.resource_grant(known.catalog, known.member, asked, resource).map(Basis::Grant)
+    };
+    organization_wide.map(|basis| basis.asked_on(resource)).or_else(on_resource).ok_or(DenyReason::NotGranted)
+}
+
+fn settle(requirement: &Requirement<'_>, caller: Option<Caller<'_>>, facts: Facts<'_>) -> Result<Grounds, DenyReason> {
+    match (&requirement.scope, &requirement.organization) {
+        (Scope::Preflight, _) => return Ok(Grounds::Preflight),
+        (Scope::Public, None) => return Ok(Grounds::Public),
+        _ => {}
+    }
+    let caller = caller.ok_or(DenyReason::MissingToken)?;
+    let missing = DenyReason::BadToken(TokenFault::MissingClaim);
+    if let Some(value) = &requirement.organization
+        && value != caller.organization.ok_or(missing)?.as_str()
+    {
+        return Err(DenyReason::WrongOrganization);
+    }
+    let judge = |ask| judge(ask, caller, facts);
+    match &requirement.scope {
+        Scope::Preflight => Ok(Grounds::Preflight),
+        Scope::Public => Ok(Grounds::Public),
+        Scope::Authenticated => Ok(Grounds::Authenticated),
+        Scope::All(asks) => {
+            let last = asks.iter().try_fold(None, |_, ask| judge(ask).map(Some))?;
+            last.map(Grounds::Granted).ok_or(DenyReason::NotGranted)
+        }
+        Scope::Any(_) if caller.organization.is_none() => Err(missing),
+        Scope::Any(asks) => {
+            let mut denial = None;
+            for ask in asks {
+                match judge(ask) {
+                    Ok(basis) => return Ok(Grounds::Granted(basis)),
+                    Err(reason) if reason.is_outage() => denial = denial.or(Some(reason)),
+                    Err(_) => denial = Some(DenyReason::NotGranted),
+                }
+            }
+            Err(denial.unwrap_or(DenyReason::NotGranted))
+        }
+    }
+}
+
+/// The caller as a row of the facts.
+struct Identified<'a> {
+    catalog: &'a Catalog,
+    shard: &'a Shard,
+    member: u32,
+}
+
+/// Finds the one row that is the caller's user, organization and membership.
+fn identify<'a>(
+    caller: Caller<'_>,
+    organization: &OrganizationId,
+    facts: Facts<'a>,
+) -> Result<Identified<'a>, DenyReason> {
+    let Facts::Known { catalog, shard } = facts else { return Err(DenyReason::FactsUnavailable) };
+    let shard = shard.ok_or(DenyReason::UnknownMembership)?;
+    if !catalog.covers(shard.catalog_at_least()) {
+        return Err(DenyReason::FactsUnavailable);
+    }
+    let mismatch = DenyReason::BadToken(TokenFault::IdentityMismatch);
+    if shard.organization() != organization {
+        return Err(mismatch);
+    }
+    let (member, status) = match caller.membership {
+        Some(id) => {
+            let (member, status) = shard.member(id).ok_or(DenyReason::UnknownMembership)?;
+            if shard.user_of(member) != caller.user.as_str() {
+                return Err(mismatch);
+            }
+            (member, status)
+        }
+        None => shard.member_of(caller.user).ok_or(DenyReason::UnknownMembership)?,
+    };
+    match status {
+        MembershipStatus::Active => Ok(Identified { catalog, shard, member }),
+        MembershipStatus::Inactive | MembershipStatus::Pending => Err(DenyReason::MembershipInactive),
+    }
 }

@@ -88,6 +88,11 @@ impl<K: Kind> Id<K> {
 }
 
 impl<K> Id<K> {
+    /// An identifier again, from the text of one.
+    pub(super) fn known(text: &str) -> Self {
+        Self { text: text.into(), kind: PhantomData }
+    }
+
     /// The text of the identifier.
     pub fn as_str(&self) -> &str {
         &self.text

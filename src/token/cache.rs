@@ -1,8 +1,9 @@
 //! Verified tokens, remembered: a decorator around a [`TokenVerifier`].
 //!
-//! What is remembered is the proof, never less than the whole token: a hit is a token of which every byte equals one that was verified
-//! (bypass cases: the same signature under another payload), by the same settings (one cache belongs to one verifier), under the
-//! keys still in force (generation), at a time when it is still valid. Failures are not remembered.
+//! What is remembered is the proof, never less than the whole token: a hit is a token of which every byte equals one
+//! that was verified (bypass cases: the same signature under another payload), by the same settings (one cache belongs
+//! to one verifier), under the keys still in force (generation), at a time when it is still valid. Failures are not
+//! remembered.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use moka::sync::Cache;
 use super::{Meters, TokenError, TokenVerifier, Verified};
 use crate::domain::{Principal, UnixSeconds};
 
-/// How many bytes at the end of a token choose its place in the cache. They belong to the signature, which is as good as random; and
-/// since whole tokens are compared, a token made to fall into the place of another is merely verified again.
+/// How many bytes at the end of a token choose its place in the cache. They belong to the signature, which is as good
+/// as random; and since whole tokens are compared, a token made to fall into the place of another is merely verified
+/// again.
 const PLACE_BYTES: usize = 64;
 
 /// Remembers what `V` has verified.
@@ -40,8 +42,8 @@ impl<V: TokenVerifier> Cached<V> {
         let entries = Cache::builder()
             .max_capacity(capacity)
             .weigher(|_, entry: &Arc<Entry>| entry.weight())
-            // A new token replaces an old one of the same person, so what was used last is what will be used next; counting how
-            // often a token was used would favour the dead.
+            // A new token replaces an old one of the same person, so what was used last is what will be used next;
+            // counting how often a token was used would favour the dead.
             .eviction_policy(EvictionPolicy::lru())
             .build_with_hasher(RandomState::default());
         Self { inner, entries, places: RandomState::default(), meters }
@@ -55,8 +57,8 @@ impl<V: TokenVerifier> Cached<V> {
 
 impl<V: TokenVerifier> TokenVerifier for Cached<V> {
     fn verify(&self, token: &str, now: UnixSeconds) -> Result<Verified<Principal>, TokenError> {
-        // INVARIANT: read before the token is verified, so that what was proven by keys just replaced is not filed under their
-        // successors.
+        // INVARIANT: read before the token is verified, so that what was proven by keys just replaced is not filed
+        // under their successors.
         let generation = self.inner.generation();
         let place = self.place(token);
         if let Some(entry) = self.entries.get(&place)

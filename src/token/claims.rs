@@ -1,7 +1,7 @@
 //! The claims of a token whose signature holds, in the order in which they are judged (RFC 7519 §4.1, RFC 8725 §3).
 //!
-//! A claim that is null counts as absent. A claim that is used and has the wrong type makes the token malformed; one that nobody
-//! looks at may be anything.
+//! A claim that is null counts as absent. A claim that is used and has the wrong type makes the token malformed; one
+//! that nobody looks at may be anything.
 
 use super::json::{Json, Object};
 use super::settings::{Audience, IssuerSettings, Organizations, RequiredClaim};
@@ -62,8 +62,8 @@ pub(super) fn judge(
     Ok((principal, window))
 }
 
-/// A `NumericDate` (RFC 7519 §2): a plain number that is not negative and before the year 10000. Fractions of a second, which the
-/// RFC permits, are cut off: an `exp` can only come earlier by that.
+/// A `NumericDate` (RFC 7519 §2): a plain number that is not negative and before the year 10000. Fractions of a second,
+/// which the RFC permits, are cut off: an `exp` can only come earlier by that.
 fn date(claims: &Object<'_>, name: &str) -> Result<Option<UnixSeconds>, TokenError> {
     let seconds = match claims.get(name) {
         None => return Ok(None),
@@ -161,8 +161,8 @@ fn id<K: Kind>(claims: &Object<'_>, name: &str) -> Result<Option<Id<K>>, TokenEr
     text(claims, name)?.map(parse).transpose()
 }
 
-/// An array of slugs. A text in it that is no slug is left out: no rule can ask for it, so it could never grant anything, and an
-/// issuer may have permissions that are none of ours.
+/// An array of slugs. A text in it that is no slug is left out: no rule can ask for it, so it could never grant
+/// anything, and an issuer may have permissions that are none of ours.
 fn slugs<K: Kind>(claims: &Object<'_>, name: &str) -> Result<Vec<Id<K>>, TokenError> {
     let entries = match claims.get(name) {
         None => return Ok(Vec::new()),

@@ -1,7 +1,7 @@
 //! Finding the one credential of a request (RFC 6750 §2.1, RFC 6265 §5.4).
 //!
-//! A request that carries two says two things about who is asking; whichever we judged, the upstream might read the other. So two are
-//! an error, even when they are equal. Tokens in the query string are never read.
+//! A request that carries two says two things about who is asking; whichever we judged, the upstream might read the
+//! other. So two are an error, even when they are equal. Tokens in the query string are never read.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,8 @@ pub enum CredentialSource {
     Cookie(Box<str>),
 }
 
-/// Which kind of place a credential stood in. Browsers send cookies along by themselves, so cookies need protection from other sites.
+/// Which kind of place a credential stood in. Browsers send cookies along by themselves, so cookies need protection
+/// from other sites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// A header.
@@ -44,8 +45,8 @@ pub struct Ambiguous(Box<str>);
 /// Another scheme than `Bearer` and an empty value count as none.
 ///
 /// # Errors
-/// [`Ambiguous`] for two `authorization` headers, a repeated header or cookie, a header under another spelling of a configured name
-/// (`x_token` for `x-token`, which many upstreams cannot tell apart), or credentials in two places.
+/// [`Ambiguous`] for two `authorization` headers, a repeated header or cookie, a header under another spelling of a
+/// configured name (`x_token` for `x-token`, which many upstreams cannot tell apart), or credentials in two places.
 pub fn find<'a>(headers: &'a HeaderMap, sources: &'a [CredentialSource]) -> Result<Option<Credential<'a>>, Ambiguous> {
     let mut found: Option<Credential<'a>> = None;
     for source in sources {

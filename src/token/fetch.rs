@@ -31,22 +31,22 @@ pub enum KeysError {
     Tls(#[from] rustls::Error),
 }
 
-/// Why a document could not be had.
+/// Why a key set could not be had, as the end of a sentence that begins with its source.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoadError {
-    #[error("`{0}` did not answer completely within {1:?}")]
-    Deadline(JwksUrl, Duration),
-    #[error("`{0}` cannot be reached")]
-    Unreachable(JwksUrl, #[source] hyper_util::client::legacy::Error),
-    #[error("`{0}` answered {1}, expected 200; redirects are not followed")]
-    Status(JwksUrl, StatusCode),
-    #[error("the answer of `{0}` broke off, or has more than {MAX_DOCUMENT_BYTES} bytes")]
-    Body(JwksUrl, #[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("`{0}` cannot be read")]
-    File(String, #[source] std::io::Error),
-    #[error("`{0}` has more than {MAX_DOCUMENT_BYTES} bytes")]
-    FileSize(String),
-    #[error(transparent)]
+    #[error("did not answer completely within {0:?}")]
+    Deadline(Duration),
+    #[error("cannot be reached")]
+    Unreachable(#[source] hyper_util::client::legacy::Error),
+    #[error("answered {0}, expected 200; redirects are not followed")]
+    Status(StatusCode),
+    #[error("gave an answer that broke off, or has more than {MAX_DOCUMENT_BYTES} bytes")]
+    Body(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("cannot be read")]
+    File(#[source] std::io::Error),
+    #[error("has more than {MAX_DOCUMENT_BYTES} bytes")]
+    FileSize,
+    #[error("has no usable key set")]
     Set(#[from] SetError),
 }
 
@@ -97,30 +97,27 @@ impl Loader {
         match source {
             KeySource::Url(url) => tokio::time::timeout(self.deadline, self.fetch(url))
                 .await
-                .unwrap_or_else(|_| Err(LoadError::Deadline(url.clone(), self.deadline))),
+                .unwrap_or(Err(LoadError::Deadline(self.deadline))),
             KeySource::File(path) => read(path).await,
         }
     }
 
     async fn fetch(&self, url: &JwksUrl) -> Result<Bytes, LoadError> {
-        let answer =
-            self.client.get(url.uri().clone()).await.map_err(|error| LoadError::Unreachable(url.clone(), error))?;
+        let answer = self.client.get(url.uri().clone()).await.map_err(LoadError::Unreachable)?;
         if answer.status() != StatusCode::OK {
-            return Err(LoadError::Status(url.clone(), answer.status()));
+            return Err(LoadError::Status(answer.status()));
         }
         let body = Limited::new(answer.into_body(), MAX_DOCUMENT_BYTES).collect().await;
-        Ok(body.map_err(|error| LoadError::Body(url.clone(), error))?.to_bytes())
+        Ok(body.map_err(LoadError::Body)?.to_bytes())
     }
 }
 
 async fn read(path: &Path) -> Result<Bytes, LoadError> {
-    let name = || path.display().to_string();
-    let failed = |error| LoadError::File(name(), error);
-    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let file = tokio::fs::File::open(path).await.map_err(LoadError::File)?;
     let mut document = Vec::new();
-    file.take(MAX_DOCUMENT_BYTES as u64 + 1).read_to_end(&mut document).await.map_err(failed)?;
+    file.take(MAX_DOCUMENT_BYTES as u64 + 1).read_to_end(&mut document).await.map_err(LoadError::File)?;
     if document.len() > MAX_DOCUMENT_BYTES {
-        return Err(LoadError::FileSize(name()));
+        return Err(LoadError::FileSize);
     }
     Ok(document.into())
 }

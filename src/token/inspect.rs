@@ -1,4 +1,5 @@
-//! A token taken apart without verifying it, for people who debug (`portcullis token inspect`). Nothing here decides anything.
+//! A token taken apart without verifying it, for people who debug (`portcullis token inspect`). Nothing here decides
+//! anything.
 
 use serde::Serialize;
 use serde_json::{Map, Value};

@@ -1,4 +1,5 @@
-//! The development issuer: signs the tokens that AuthKit would issue (WorkOS contract, section 5), with a key of its own.
+//! The development issuer: signs the tokens that AuthKit would issue (WorkOS contract, section 5), with a key of its
+//! own.
 //!
 //! Used by the bundled store, `demo`, `token mint` and the tests. Whoever runs it in production trusts its key file.
 
@@ -122,8 +123,8 @@ impl NewToken {
 }
 
 impl Issuer {
-    /// An issuer that calls itself `url` (`iss`) and signs with the key in `path`, which is created when it is missing, readable by
-    /// its owner only.
+    /// An issuer that calls itself `url` (`iss`) and signs with the key in `path`, which is created when it is missing,
+    /// readable by its owner only.
     ///
     /// # Errors
     /// [`IssuerError`] when the file cannot be read or created, is open to others, or holds no key for `algorithm`.

@@ -1,7 +1,7 @@
 //! JSON, read strictly and once, borrowing from its text (RFC 8259; RFC 7519 §4: member names must be unique).
 //!
-//! Two readers of one document must never see two things in it. So a repeated member is an error at every level, names are compared
-//! after unescaping, and nothing may follow the document. Nesting is bounded, because readers recurse.
+//! Two readers of one document must never see two things in it. So a repeated member is an error at every level, names
+//! are compared after unescaping, and nothing may follow the document. Nesting is bounded, because readers recurse.
 
 use std::borrow::Cow;
 use std::fmt;

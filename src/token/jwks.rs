@@ -1,7 +1,8 @@
 //! A key set document (RFC 7517) to the keys that may verify.
 //!
-//! A document that is wrong as a whole is refused as a whole, and the caller keeps what it had. A key that is merely not for us
-//! (encryption, symmetric, private, too small) is left out and named, so that one odd key does not lock everybody out.
+//! A document that is wrong as a whole is refused as a whole, and the caller keeps what it had. A key that is merely
+//! not for us (encryption, symmetric, private, too small) is left out and named, so that one odd key does not lock
+//! everybody out.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -134,8 +135,8 @@ fn read(entry: &Json<'_>, algorithms: &[Algorithm]) -> Result<VerifyingKey, &'st
     VerifyingKey::new(algorithm, &key)
 }
 
-/// The one algorithm of a key: what it says itself, if its type can do that; else what its curve, or the issuer's only RSA algorithm,
-/// leaves.
+/// The one algorithm of a key: what it says itself, if its type can do that; else what its curve, or the issuer's only
+/// RSA algorithm, leaves.
 fn algorithm(members: &Object<'_>, jwk: &Jwk, of_issuer: &[Algorithm]) -> Result<Algorithm, &'static str> {
     let possible: &[Algorithm] = match &jwk.algorithm {
         AlgorithmParameters::RSA(_) => &[Algorithm::RS256, Algorithm::RS384, Algorithm::RS512, Algorithm::PS256],

@@ -1,10 +1,10 @@
 //! A JSON Web Token, checked in a fixed order (RFC 7515 §5.2, RFC 7519 §7.2, RFC 8725).
 //!
 //! ```text
-//! size -> three parts -> header -> payload is one strict JSON object -> issuer -> algorithm -> key -> signature -> claims
+//! size -> three parts -> header -> payload (strict JSON) -> issuer -> algorithm -> key -> signature -> claims
 //! ```
-//! The payload is read before the signature is checked because `iss` selects the keys; nothing of it is used for anything else until
-//! the signature holds.
+//! The payload is read before the signature is checked because `iss` selects the keys; nothing of it is used for
+//! anything else until the signature holds.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -109,7 +109,8 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Appends what `part` encodes to `into`. Only the canonical, unpadded form is accepted (RFC 7515 §2), so that a token has one spelling.
+/// Appends what `part` encodes to `into`. Only the canonical, unpadded form is accepted (RFC 7515 §2), so that a token
+/// has one spelling.
 pub(super) fn decode(name: &str, part: &str, into: &mut Vec<u8>) -> Result<(), TokenError> {
     URL_SAFE_NO_PAD.decode_vec(part, into).map_err(|_| malformed(format!("the {name} is not canonical base64url")))
 }

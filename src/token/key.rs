@@ -1,7 +1,8 @@
 //! One public key, taken apart once and kept ready.
 //!
-//! `jsonwebtoken` builds its verifiers from a [`DecodingKey`] and parses that again for every signature; ours implements the same
-//! trait, [`JwtVerifier`], over a key that `aws-lc` has already parsed. A key has exactly one algorithm, and says which.
+//! `jsonwebtoken` builds its verifiers from a [`DecodingKey`] and parses that again for every signature; ours
+//! implements the same trait, [`JwtVerifier`], over a key that `aws-lc` has already parsed. A key has exactly one
+//! algorithm, and says which.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256,
@@ -63,8 +64,8 @@ impl PartialEq for VerifyingKey {
     }
 }
 
-/// RFC 7518 §3.3 asks for 2048 bits or more; above 8192 one signature would cost too much. An even modulus or exponent, an exponent of
-/// one, or one of more than 33 bits is no honest key.
+/// RFC 7518 §3.3 asks for 2048 bits or more; above 8192 one signature would cost too much. An even modulus or exponent,
+/// an exponent of one, or one of more than 33 bits is no honest key.
 fn rsa(key: &DecodingKey, scheme: &'static RsaParameters) -> Result<ParsedPublicKey, &'static str> {
     let DecodingKeyKind::RsaModulusExponent { n, e } = key.kind() else {
         return Err("has no modulus and exponent");

@@ -1,7 +1,8 @@
 //! The key sets of all issuers: look-up on the request path, and who has to be asked for new ones.
 //!
 //! A look-up never waits. It uses the set in force; a key id that is not in it is answered at once, and the background
-//! ([`KeySets::run`]) is told to look for it, at most once per cool-down, whatever a flood of invented key ids asks for.
+//! ([`KeySets::run`]) is told to look for it, at most once per cool-down, whatever a flood of invented key ids asks
+//! for.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -23,7 +24,8 @@ use crate::domain::{TokenFault, UnixSeconds};
 /// How many unknown key ids are remembered for each issuer.
 const MOST_UNKNOWN: usize = 1024;
 
-/// How long an unknown key id is not asked for again. A new key that was published later is found by the regular refresh.
+/// How long an unknown key id is not asked for again. A new key that was published later is found by the regular
+/// refresh.
 const UNKNOWN_SECONDS: i64 = 300;
 
 /// The key sets of all configured issuers.
@@ -58,8 +60,8 @@ impl KeySets {
         Self { issuers, generation: AtomicU64::new(0), pace, meters }
     }
 
-    /// Takes over the keys that `previous` has for issuers whose source and algorithms are the same, so that a reload of the
-    /// configuration does not begin with nothing.
+    /// Takes over the keys that `previous` has for issuers whose source and algorithms are the same, so that a reload
+    /// of the configuration does not begin with nothing.
     pub fn inherit(&self, previous: &Self) {
         for keys in &self.issuers {
             let same = |other: &&IssuerKeys| {
@@ -118,8 +120,8 @@ impl KeySets {
     /// Puts `set` in force.
     pub(super) fn install(&self, keys: &IssuerKeys, set: Arc<KeySet>) {
         keys.set.store(Some(set));
-        // INVARIANT: counted after the store. Whoever verifies reads the generation first, so a proof by the old set is never
-        // filed under the new generation.
+        // INVARIANT: counted after the store. Whoever verifies reads the generation first, so a proof by the old set is
+        // never filed under the new generation.
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 }

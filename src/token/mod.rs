@@ -12,7 +12,8 @@
 //! - JSON is read once and strictly: a repeated member, trailing bytes or deep nesting refuse the token;
 //! - time is an argument, and a proof that was kept is weighed against it again on every use.
 //!
-//! The gate calls [`TokenVerifier::verify`]; `app` runs [`KeySets::run`]; the store and the command line mint with [`Issuer`].
+//! The gate calls [`TokenVerifier::verify`]; `app` runs [`KeySets::run`]; the store and the command line mint with
+//! [`Issuer`].
 
 pub mod cache;
 mod claims;
@@ -56,8 +57,8 @@ pub trait TokenVerifier: Send + Sync {
     /// [`TokenError`]: what is wrong with the token, or that there are no keys to judge it by.
     fn verify(&self, token: &str, now: UnixSeconds) -> Result<Verified<Principal>, TokenError>;
 
-    /// Grows whenever a key was added, changed or taken away. What was proven under an older generation has to be proven again;
-    /// a caller that keeps proofs reads this *before* it verifies.
+    /// Grows whenever a key was added, changed or taken away. What was proven under an older generation has to be
+    /// proven again; a caller that keeps proofs reads this *before* it verifies.
     fn generation(&self) -> u64;
 }
 
@@ -79,7 +80,8 @@ pub struct Verified<T> {
 }
 
 impl<T> Verified<T> {
-    /// The first second at which the proof no longer holds (`exp`, leeway included): the time to cut what outlives a request.
+    /// The first second at which the proof no longer holds (`exp`, leeway included): the time to cut what outlives a
+    /// request.
     pub fn ends(&self) -> UnixSeconds {
         self.window.ends
     }
@@ -124,8 +126,8 @@ impl Window {
 /// Why a token proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
-    /// The token's own fault; answered with 401 `bad_token`. The text is for the log: it quotes header parameters and single claims,
-    /// never the token.
+    /// The token's own fault; answered with 401 `bad_token`. The text is for the log: it quotes header parameters and
+    /// single claims, never the token.
     #[error("{1}")]
     Fault(TokenFault, Box<str>),
     /// There never were keys for the issuer that the token names; answered with 503 `keys_unavailable`.

@@ -1,7 +1,7 @@
 //! Keeping key sets fresh in the background, at a pace that no client can drive.
 //!
-//! Whatever goes wrong, the last good set stays in force: a page of HTML, an empty set or a silent server takes no key away. Only a
-//! good set without a key does.
+//! Whatever goes wrong, the last good set stays in force: a page of HTML, an empty set or a silent server takes no key
+//! away. Only a good set without a key does.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -70,7 +70,8 @@ impl KeySets {
         }
     }
 
-    /// Loads every key set once, now, whatever the pace. A set that cannot be loaded is reported by [`KeySets::status`].
+    /// Loads every key set once, now, whatever the pace. A set that cannot be loaded is reported by
+    /// [`KeySets::status`].
     ///
     /// # Errors
     /// As [`KeySets::run`].
@@ -124,7 +125,7 @@ impl KeySets {
                 ("changed", None)
             }
             Err(error) => {
-                let error = error.with_causes().to_string();
+                let error = format!("`{}` {}", settings.keys, error.with_causes());
                 tracing::warn!(%issuer, %error, "key set not loaded; what was in force stays");
                 ("failed", Some(error))
             }
@@ -175,7 +176,8 @@ impl Schedule {
             let regular = self.regular.mul_f64(1.0 - self.jitter / 10.0);
             if self.wanted || self.failures > 0 { regular.min(self.cool_down) } else { regular }
         } else {
-            // A pod that starts beside its issuer waits a second or two; ten thousand of them do not hammer one that is down.
+            // A pod that starts beside its issuer waits a second or two; ten thousand of them do not hammer one that is
+            // down.
             let doublings = self.failures.saturating_sub(10).min(16);
             let backed_off = self.pace.retry_first.saturating_mul(1 << doublings).min(self.pace.retry_most);
             backed_off.mul_f64(1.0 - self.jitter / 2.0)

@@ -14,7 +14,8 @@ use jsonwebtoken::Algorithm;
 use super::credential::CredentialSource;
 use crate::domain::OrganizationId;
 
-/// The algorithms that a token may be signed with. Symmetric ones are not among them: whoever can verify could also mint.
+/// The algorithms that a token may be signed with. Symmetric ones are not among them: whoever can verify could also
+/// mint.
 pub const SUPPORTED: [Algorithm; 7] = [
     Algorithm::RS256,
     Algorithm::RS384,
@@ -64,8 +65,8 @@ pub struct IssuerSettings {
 /// `audience:`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Audience {
-    /// `aud` is not looked at. ID tokens are then refused by their own claims, and [`IssuerSettings::required_claims`] has to say what
-    /// makes an access token.
+    /// `aud` is not looked at. ID tokens are then refused by their own claims, and [`IssuerSettings::required_claims`]
+    /// has to say what makes an access token.
     None,
     /// `aud`, or one of its entries, is one of these.
     AnyOf(Vec<String>),
@@ -76,7 +77,8 @@ pub enum Audience {
 pub struct RequiredClaim {
     /// The claim, which has to be present and not null.
     pub name: String,
-    /// When not empty, the claim, or one entry of it when it is an array, has to be one of these texts, numbers or booleans.
+    /// When not empty, the claim, or one entry of it when it is an array, has to be one of these texts, numbers or
+    /// booleans.
     pub values: Vec<serde_json::Value>,
 }
 
@@ -98,6 +100,15 @@ pub enum KeySource {
     Url(JwksUrl),
     /// Read from this file, again whenever it changed.
     File(PathBuf),
+}
+
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Url(url) => fmt::Display::fmt(url, f),
+            Self::File(path) => fmt::Display::fmt(&path.display(), f),
+        }
+    }
 }
 
 /// `claims:`: the names of the claims that Portcullis reads. Top-level members only.

@@ -1,0 +1,346 @@
+//! A shard in the making: one row put in or taken out at a time. Building and advancing both go through here.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{Anomalies, BuildError, Keep};
+use crate::domain::catalog::Catalog;
+use crate::domain::digest::Digest;
+use crate::domain::id::{GroupId, Id, MembershipId, OrganizationId, ResourceId, ResourceTypeSlug, RoleId};
+use crate::domain::record::{
+    Assignment, AssignmentKey, Change, CustomRole, Group, GroupAssignment, GroupAssignmentKey, GroupMember, Member,
+    OrganizationKey, OrganizationRecord, OrganizationRows, OrganizationSettings, Resource,
+};
+use crate::domain::shard::{AssignmentIds, Known, Names, Node, Pages, ROOT, RoleFault, RoleIndex, Rows, Shard};
+
+/// A shard in the making.
+pub(super) struct Draft<'a> {
+    pub(super) catalog: &'a Catalog,
+    pub(super) shard: Shard,
+    pub(super) anomalies: Anomalies,
+    /// Kept up to date when the shard we started from had one.
+    digest: Option<Digest>,
+}
+
+impl<'a> Draft<'a> {
+    /// An organization without rows, with room for `rows`.
+    pub(super) fn empty(
+        catalog: &'a Catalog,
+        organization: &OrganizationId,
+        rows: &OrganizationRows,
+        keep: Keep,
+    ) -> Result<Self, BuildError> {
+        let mut resources = Names::with_capacity(rows.resources.len());
+        resources.reserve()?;
+        let mut tree = Pages::new();
+        tree.push(Node::below(ROOT));
+        let shard = Shard {
+            organization: organization.clone(),
+            generation: catalog.generation(),
+            members: Names::with_capacity(rows.members.len()),
+            statuses: Pages::new(),
+            groups: Names::with_capacity(rows.groups.len()),
+            group_rows: Pages::new(),
+            resources,
+            tree,
+            types: Arc::default(),
+            depth: 0,
+            roles: Arc::default(),
+            member_groups: Rows::new(),
+            member_grants: Rows::new(),
+            group_grants: Rows::new(),
+            labels: keep.assignment_ids.then(Box::<AssignmentIds>::default),
+            built: 0,
+            deleted: 0,
+            digest: OnceLock::new(),
+        };
+        Ok(Self { catalog, shard, anomalies: Anomalies::default(), digest: None })
+    }
+
+    /// The shard after `shard`, the same so far.
+    pub(super) fn after(shard: &Shard, catalog: &'a Catalog) -> Self {
+        let digest = shard.digest.get().copied();
+        let shard = Shard { digest: OnceLock::new(), generation: catalog.generation(), ..shard.clone() };
+        Self { catalog, shard, anomalies: Anomalies::default(), digest }
+    }
+
+    /// The finished shard.
+    pub(super) fn finish(self) -> (Shard, Anomalies) {
+        if let Some(digest) = self.digest {
+            let _ = self.shard.digest.set(digest);
+        }
+        (self.shard, self.anomalies)
+    }
+
+    /// Takes out what a change takes out: the row it deletes, or the former content of the row it puts.
+    pub(super) fn retract(&mut self, change: &Change<OrganizationRecord>) -> Result<(), BuildError> {
+        match change {
+            Change::Put(OrganizationRecord::Member(member)) => self.remove_member(&member.id, false),
+            Change::Put(OrganizationRecord::Resource(resource)) => self.remove_resource(&resource.id, false),
+            Change::Put(_) => {}
+            Change::Delete(OrganizationKey::Member(id)) => self.remove_member(id, true),
+            Change::Delete(OrganizationKey::Group(id)) => self.remove_group(id),
+            Change::Delete(OrganizationKey::GroupMember(edge)) => self.remove_group_member(edge),
+            Change::Delete(OrganizationKey::Resource(id)) => self.remove_resource(id, true),
+            Change::Delete(OrganizationKey::Role(id)) => self.define(id, None)?,
+            Change::Delete(OrganizationKey::Assignment(key)) => self.remove_assignment(key),
+            Change::Delete(OrganizationKey::GroupAssignment(key)) => self.remove_group_assignment(key),
+            Change::Delete(OrganizationKey::Settings) => self.configure(None)?,
+        }
+        Ok(())
+    }
+
+    /// Puts in what a change puts in, after [`retract`](Self::retract).
+    pub(super) fn put(&mut self, record: &OrganizationRecord) -> Result<(), BuildError> {
+        match record {
+            OrganizationRecord::Member(member) => self.put_member(member),
+            OrganizationRecord::Group(group) => self.put_group(group),
+            OrganizationRecord::GroupMember(edge) => self.put_group_member(edge),
+            OrganizationRecord::Resource(resource) => self.put_resource(resource),
+            OrganizationRecord::Role(role) => self.define(&role.id, Some(role)),
+            OrganizationRecord::Assignment(assignment) => self.put_assignment(assignment),
+            OrganizationRecord::GroupAssignment(assignment) => self.put_group_assignment(assignment),
+            OrganizationRecord::Settings(settings) => self.configure(Some(settings)),
+        }
+    }
+
+    /// Puts a membership in that is not there.
+    pub(super) fn put_member(&mut self, member: &Member) -> Result<(), BuildError> {
+        let row = self.shard.members.describe(member.id.as_str(), 0, member.user.as_str())?;
+        self.grow();
+        self.shard.statuses.set(row, Some(member.status));
+        self.shard.members.link(row);
+        self.add(|| OrganizationRecord::Member(member.clone()));
+        Ok(())
+    }
+
+    pub(super) fn put_group(&mut self, group: &Group) -> Result<(), BuildError> {
+        let row = self.group(&group.id)?;
+        if self.shard.group_rows.get(row) == Some(false) {
+            self.shard.group_rows.set(row, true);
+            self.add(|| OrganizationRecord::Group(group.clone()));
+        }
+        Ok(())
+    }
+
+    /// Puts a resource in that is not there and is not the root.
+    pub(super) fn put_resource(&mut self, resource: &Resource) -> Result<(), BuildError> {
+        let parent = self.resource(resource.parent.as_ref())?;
+        let tag = self.type_place(&resource.resource_type)?;
+        let names = &mut self.shard.resources;
+        if names.find_alias(tag, resource.external_id.as_str()) != Known::Nothing {
+            let (resource_type, external_id) = (resource.resource_type.clone(), resource.external_id.clone());
+            return Err(BuildError::DuplicateExternalId { resource_type, external_id });
+        }
+        let row = names.describe(resource.id.as_str(), tag, resource.external_id.as_str())?;
+        names.link(row);
+        self.grow();
+        self.shard.tree.set(row, Node::below(parent));
+        self.add(|| OrganizationRecord::Resource(resource.clone()));
+        Ok(())
+    }
+
+    /// Names the root, before anything else names it.
+    pub(super) fn put_root(&mut self, root: &Resource) -> Result<(), BuildError> {
+        let tag = self.type_place(&root.resource_type)?;
+        self.shard.resources.rename(ROOT, root.id.as_str(), tag, root.external_id.as_str())?;
+        Ok(())
+    }
+
+    pub(super) fn define(&mut self, id: &RoleId, role: Option<&CustomRole>) -> Result<(), BuildError> {
+        if let Some(former) = self.shard.roles.record(id).cloned() {
+            self.subtract(|| OrganizationRecord::Role(former));
+        }
+        let define = Arc::make_mut(&mut self.shard.roles).define(self.catalog, id, role.cloned());
+        define.map_err(|fault| refused(fault, id))?;
+        if let Some(role) = role {
+            self.add(|| OrganizationRecord::Role(role.clone()));
+        }
+        Ok(())
+    }
+
+    pub(super) fn configure(&mut self, settings: Option<&OrganizationSettings>) -> Result<(), BuildError> {
+        if let Some(former) = self.shard.roles.settings().cloned() {
+            self.subtract(|| OrganizationRecord::Settings(former));
+        }
+        let configure = Arc::make_mut(&mut self.shard.roles).configure(self.catalog, settings.cloned());
+        configure.map_err(|_| BuildError::TooManyRoles)?;
+        if let Some(settings) = settings {
+            self.add(|| OrganizationRecord::Settings(settings.clone()));
+        }
+        Ok(())
+    }
+
+    fn put_group_member(&mut self, edge: &GroupMember) -> Result<(), BuildError> {
+        let (member, group) = (self.member(&edge.membership)?, self.group(&edge.group)?);
+        if self.shard.member_groups.insert(member, group, ()) {
+            self.add(|| OrganizationRecord::GroupMember(edge.clone()));
+        }
+        Ok(())
+    }
+
+    fn put_assignment(&mut self, assignment: &Assignment) -> Result<(), BuildError> {
+        let member = self.member(&assignment.membership)?;
+        let (on, role) = (self.resource(assignment.resource.as_ref())?, self.role(&assignment.role)?);
+        let shard = &mut self.shard;
+        let new = shard.member_grants.insert(member, on, role);
+        if let Some(labels) = &mut shard.labels {
+            let id = assignment.id.as_ref().map_or("", AsRef::as_ref);
+            labels.members.follow(&shard.member_grants, (member, on, role), new, id);
+        }
+        if new {
+            self.add(|| OrganizationRecord::Assignment(assignment.clone()));
+        }
+        Ok(())
+    }
+
+    fn put_group_assignment(&mut self, assignment: &GroupAssignment) -> Result<(), BuildError> {
+        let group = self.group(&assignment.group)?;
+        let (on, role) = (self.resource(assignment.resource.as_ref())?, self.role(&assignment.role)?);
+        let shard = &mut self.shard;
+        let new = shard.group_grants.insert(group, on, role);
+        if let Some(labels) = &mut shard.labels {
+            let id = assignment.id.as_ref().map_or("", AsRef::as_ref);
+            labels.groups.follow(&shard.group_grants, (group, on, role), new, id);
+        }
+        if new {
+            self.add(|| OrganizationRecord::GroupAssignment(assignment.clone()));
+        }
+        Ok(())
+    }
+
+    /// Takes a membership out; `gone` unless it is about to be put in again.
+    pub(super) fn remove_member(&mut self, id: &MembershipId, gone: bool) {
+        let Some((row, status)) = self.shard.member(id) else { return };
+        let user = Id::known(self.shard.user_of(row));
+        self.subtract(|| OrganizationRecord::Member(Member { id: id.clone(), user, status }));
+        self.shard.members.unlink(row);
+        self.shard.statuses.set(row, None);
+        self.shard.deleted += u32::from(gone);
+    }
+
+    fn remove_group(&mut self, id: &GroupId) {
+        let Some(row) = self.shard.groups.find(id.as_str()) else { return };
+        if self.shard.group_rows.get(row) == Some(true) {
+            self.shard.group_rows.set(row, false);
+            self.shard.deleted += 1;
+            self.subtract(|| OrganizationRecord::Group(Group { id: id.clone() }));
+        }
+    }
+
+    /// Takes a resource out that is not the root; `gone` unless it is about to be put in again.
+    pub(super) fn remove_resource(&mut self, id: &ResourceId, gone: bool) {
+        let Some(row) = self.shard.resources.find(id.as_str()) else { return };
+        let Some(record) = self.shard.resource_record(row) else { return };
+        self.subtract(|| OrganizationRecord::Resource(record));
+        self.shard.resources.unlink(row);
+        self.shard.tree.set(row, Node::absent());
+        self.shard.deleted += u32::from(gone);
+    }
+
+    fn remove_group_member(&mut self, edge: &GroupMember) {
+        let shard = &mut self.shard;
+        let rows = (shard.members.find(edge.membership.as_str()), shard.groups.find(edge.group.as_str()));
+        if let (Some(member), Some(group)) = rows
+            && shard.member_groups.remove(member, group, ())
+        {
+            self.subtract(|| OrganizationRecord::GroupMember(edge.clone()));
+        }
+    }
+
+    fn remove_assignment(&mut self, key: &AssignmentKey) {
+        let shard = &mut self.shard;
+        let Some(member) = shard.members.find(key.membership.as_str()) else { return };
+        let Some((on, role)) = shard.grant(self.catalog, key.resource.as_ref(), &key.role) else { return };
+        let position = shard.member_grants.position(member, on, role);
+        if shard.member_grants.remove(member, on, role) {
+            if let (Some(labels), Some(position)) = (&mut shard.labels, position) {
+                labels.members.remove(position);
+            }
+            let AssignmentKey { membership, role, resource } = key.clone();
+            self.subtract(|| OrganizationRecord::Assignment(Assignment { id: None, membership, role, resource }));
+        }
+    }
+
+    fn remove_group_assignment(&mut self, key: &GroupAssignmentKey) {
+        let shard = &mut self.shard;
+        let Some(group) = shard.groups.find(key.group.as_str()) else { return };
+        let Some((on, role)) = shard.grant(self.catalog, key.resource.as_ref(), &key.role) else { return };
+        let position = shard.group_grants.position(group, on, role);
+        if shard.group_grants.remove(group, on, role) {
+            if let (Some(labels), Some(position)) = (&mut shard.labels, position) {
+                labels.groups.remove(position);
+            }
+            let GroupAssignmentKey { group, role, resource } = key.clone();
+            self.subtract(|| OrganizationRecord::GroupAssignment(GroupAssignment { id: None, group, role, resource }));
+        }
+    }
+
+    /// The number of a membership, a new one if nothing named it before. So below for the rest.
+    pub(super) fn member(&mut self, id: &MembershipId) -> Result<u32, BuildError> {
+        let row = self.shard.members.intern(id.as_str())?;
+        self.grow();
+        Ok(row)
+    }
+
+    pub(super) fn group(&mut self, id: &GroupId) -> Result<u32, BuildError> {
+        let row = self.shard.groups.intern(id.as_str())?;
+        self.grow();
+        Ok(row)
+    }
+
+    pub(super) fn resource(&mut self, id: Option<&ResourceId>) -> Result<u32, BuildError> {
+        let Some(id) = id else { return Ok(ROOT) };
+        let row = self.shard.resources.intern(id.as_str())?;
+        self.grow();
+        Ok(row)
+    }
+
+    pub(super) fn role(&mut self, id: &RoleId) -> Result<RoleIndex, BuildError> {
+        if let Some(role) = self.shard.roles.find(self.catalog, id) {
+            return Ok(role);
+        }
+        Arc::make_mut(&mut self.shard.roles).intern(self.catalog, id).map_err(|fault| refused(fault, id))
+    }
+
+    fn type_place(&mut self, slug: &ResourceTypeSlug) -> Result<u16, BuildError> {
+        if let Some(place) = self.shard.type_place(slug) {
+            return Ok(place);
+        }
+        let types = Arc::make_mut(&mut self.shard.types);
+        types.push(slug.clone());
+        u16::try_from(types.len() - 1).map_err(|_| BuildError::TooManyTypes)
+    }
+
+    /// Gives rows that are only named so far their place among those that are there.
+    fn grow(&mut self) {
+        let shard = &mut self.shard;
+        while shard.statuses.len() < shard.members.len() {
+            shard.statuses.push(None);
+        }
+        while shard.group_rows.len() < shard.groups.len() {
+            shard.group_rows.push(false);
+        }
+        while shard.tree.len() < shard.resources.len() {
+            shard.tree.push(Node::absent());
+        }
+    }
+
+    fn add(&mut self, record: impl FnOnce() -> OrganizationRecord) {
+        if let Some(digest) = self.digest {
+            self.digest = Some(digest.plus(self.shard.fingerprint(&record())));
+        }
+    }
+
+    fn subtract(&mut self, record: impl FnOnce() -> OrganizationRecord) {
+        if let Some(digest) = self.digest {
+            self.digest = Some(digest.minus(self.shard.fingerprint(&record())));
+        }
+    }
+}
+
+fn refused(fault: RoleFault, role: &RoleId) -> BuildError {
+    match fault {
+        RoleFault::TooMany => BuildError::TooManyRoles,
+        RoleFault::IdTaken => BuildError::RoleIdTaken { role: role.clone() },
+    }
+}

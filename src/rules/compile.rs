@@ -1,0 +1,545 @@
+//! YAML to [`RouteTable`]: every rule is read and judged by itself, then against the others; all problems are reported together.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::RouteTable;
+use super::conditions::{HeaderCondition, HostId, HostIndex, HostPattern, MethodCondition, MethodSet, Methods};
+use super::pattern::PathPattern;
+use super::route::{Access, AskTemplate, Impersonation, ResourceTemplate, Route};
+use super::spec::{
+    AskSpec, DefaultsSpec, EncodedSlash, MatchSpec, OnStale, PathReading, RequireSpec, ResourceSpec, RouteSpec, Weaker,
+};
+use super::template::{Pointer, Source, Template};
+use super::tree::Tree;
+use crate::domain::Grants;
+use crate::yaml::{Node, Place, Placed, Problems, Size, Span};
+
+/// The most rules of one table.
+const MOST_ROUTES: usize = 50_000;
+
+/// The most that is read of a body, and what is read when nothing else is said. Pingora can hand back no more than this.
+const LARGEST_BODY: u64 = 64 * 1024;
+
+const SERVE_UNTIL: Duration = Duration::from_secs(60 * 60);
+const LONGEST_SERVE_UNTIL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What rules may refer to.
+#[derive(Debug, Clone)]
+pub struct Context<'a> {
+    /// The configured upstreams. None at all: rules need no upstream, because somebody else forwards.
+    pub upstreams: &'a [Upstream],
+    /// The names of the configured issuers.
+    pub issuers: &'a [String],
+    /// Whether there is a source of facts.
+    pub facts: bool,
+    /// The global bound of staleness.
+    pub max_staleness: Duration,
+    /// Methods beyond the IANA registry.
+    pub methods: &'a [Placed<String>],
+}
+
+/// An upstream as far as rules are concerned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its name.
+    pub name: String,
+    /// How it reads paths.
+    pub paths: PathReading,
+}
+
+/// Compiles the items of `routes`, under `defaults`.
+///
+/// # Errors
+/// Every problem, each with its place: what the YAML cannot say, what refers to nothing, rules that tie or contradict themselves.
+pub fn compile(routes: &[Node], defaults: Option<&Node>, context: &Context<'_>) -> Result<RouteTable, Problems> {
+    let mut problems = Problems::default();
+    let mut methods = Methods::default();
+    for name in context.methods {
+        if !methods.add(name) {
+            problems.0.push(name.problem(format!(
+                "method `{}` is not an upper-case token, or more than {} are configured",
+                name.value,
+                Methods::MOST_CONFIGURED
+            )));
+        }
+    }
+    if let Some(beyond) = routes.get(MOST_ROUTES) {
+        problems.0.push(beyond.problem(format!("more than {MOST_ROUTES} routes")));
+    }
+    let defaults = match defaults.map(Node::read_all::<DefaultsSpec>).transpose() {
+        Ok(defaults) => defaults.unwrap_or_default(),
+        Err(errors) => {
+            problems.extend(errors);
+            DefaultsSpec::default()
+        }
+    };
+    let mut compiler = Compiler { context, defaults, methods, problems, pointers: Vec::new() };
+    compiler.check_defaults();
+    let mut compiled = Vec::with_capacity(routes.len());
+    for node in routes.iter().take(MOST_ROUTES) {
+        match node.read_all::<RouteSpec>() {
+            Ok(spec) => compiled.extend(compiler.route(node, &spec, compiled.len())),
+            Err(errors) => compiler.problems.extend(errors),
+        }
+    }
+    let Compiler { methods, mut problems, .. } = compiler;
+    duplicates(&compiled, &mut problems);
+    let mut table = RouteTable::index(compiled, methods);
+    table.ties(&mut problems);
+    table.header_conditions(&mut problems);
+    problems.into_result()?;
+    table.warnings = table.spellings();
+    table.warnings.sort();
+    Ok(table)
+}
+
+fn duplicates(routes: &[Route], problems: &mut Problems) {
+    let mut known: HashMap<&str, &Place> = HashMap::new();
+    for route in routes {
+        if let Some(first) = known.get(&*route.id) {
+            problems.0.push(route.place.problem(format!("route `{}` is already defined at {first}", route.id)));
+        } else {
+            known.insert(&route.id, &route.place);
+        }
+    }
+}
+
+impl RouteTable {
+    fn index(routes: Vec<Route>, methods: Methods) -> Self {
+        let mut hosts = HostIndex::default();
+        let ids: Vec<Vec<HostId>> = routes
+            .iter()
+            .map(|route| match &*route.hosts {
+                [] => vec![HostId::ANY],
+                patterns => patterns.iter().map(|pattern| hosts.id(pattern)).collect(),
+            })
+            .collect();
+        let tree = |reading: PathReading| {
+            let mut tree = Tree::new(reading);
+            // Of two equal rules in one leaf the first wins: those whose upstream reads paths like this have to come first.
+            for own in [true, false] {
+                for (route, ids) in routes.iter().zip(&ids).filter(|(route, _)| (route.reading == reading) == own) {
+                    ids.iter().for_each(|id| tree.insert(&route.pattern, *id, route.index));
+                }
+            }
+            tree
+        };
+        let mut readings: Vec<PathReading> = Vec::new();
+        for route in &routes {
+            if route.reading != PathReading::default() && !readings.contains(&route.reading) {
+                readings.push(route.reading);
+            }
+        }
+        let mut claim_names: Vec<Box<str>> = routes.iter().flat_map(claims).map(Into::into).collect();
+        claim_names.sort();
+        claim_names.dedup();
+        Self {
+            exact: tree(PathReading::default()),
+            generous: readings.into_iter().map(tree).collect(),
+            encoded_slashes: routes.iter().any(|route| route.encoded_slash == EncodedSlash::Allow),
+            warnings: Vec::new(),
+            claim_names,
+            hosts,
+            methods,
+            routes,
+        }
+    }
+}
+
+fn claims(route: &Route) -> impl Iterator<Item = &str> {
+    let values = route.templates().flat_map(Template::sources).filter_map(|source| match source {
+        Source::Claim(name) => Some(&**name),
+        _ => None,
+    });
+    route.require_claims.iter().map(|(name, _)| &**name).chain(values)
+}
+
+struct Compiler<'a> {
+    context: &'a Context<'a>,
+    defaults: DefaultsSpec,
+    methods: Methods,
+    problems: Problems,
+    /// Of the route at hand.
+    pointers: Vec<Pointer>,
+}
+
+impl Compiler<'_> {
+    fn problem(&mut self, place: &Place, message: impl Into<String>) {
+        self.problems.0.push(place.problem(message));
+    }
+
+    /// What is wrong with the defaults is reported once, not for every route.
+    fn check_defaults(&mut self) {
+        let defaults = std::mem::take(&mut self.defaults);
+        if let Some(name) = &defaults.upstream {
+            self.upstream_named(name);
+        }
+        self.bounds(defaults.max_staleness.as_ref(), defaults.serve_until.as_ref(), defaults.body_limit.as_ref());
+        self.defaults = defaults;
+    }
+
+    fn bounds(&mut self, staleness: Option<&Placed<Span>>, until: Option<&Placed<Span>>, body: Option<&Placed<Size>>) {
+        let global = self.context.max_staleness;
+        if let Some(staleness) = staleness.filter(|staleness| staleness.value.0 > global) {
+            let message =
+                format!("max_staleness `{}` is longer than the global one, `{}`", staleness.value, Span(global));
+            self.problem(&staleness.place, message);
+        }
+        if let Some(until) = until.filter(|until| until.value.0 > LONGEST_SERVE_UNTIL) {
+            self.problem(&until.place, format!("serve_until `{}` is longer than `24h`", until.value));
+        }
+        if let Some(limit) = body.filter(|limit| !(1..=LARGEST_BODY).contains(&limit.value.0)) {
+            self.problem(&limit.place, format!("body_limit `{}` is not within `1B` and `64KiB`", limit.value));
+        }
+    }
+
+    /// `None` when something is wrong that leaves no rule to compare with others.
+    fn route(&mut self, node: &Node, spec: &RouteSpec, index: usize) -> Option<Route> {
+        let before = self.problems.0.len();
+        self.pointers.clear();
+        self.id(&spec.id);
+        let pattern = self.pattern(&spec.matching);
+        let methods = self.methods(&spec.matching);
+        let hosts = self.hosts(&spec.matching);
+        let conditions = self.conditions(&spec.matching);
+        let (upstream, reading) = self.upstream(spec);
+        let tokens = self.tokens(spec);
+        let require_claims = self.require_claims(spec);
+        self.bounds(spec.max_staleness.as_ref(), spec.serve_until.as_ref(), spec.body_limit.as_ref());
+        let any = PathPattern::parse("/").ok()?;
+        let known = pattern.as_ref().unwrap_or(&any);
+        let organization = match &spec.organization {
+            Some(text) if pattern.is_some() => self.template(text, known),
+            _ => None,
+        };
+        let access = self.access(node, spec, pattern.as_ref());
+        if let Some(access) = &access {
+            self.contradictions(spec, access, &conditions);
+        }
+        if self.problems.0.len() > before {
+            return None;
+        }
+        let defaults = &self.defaults;
+        let span = |own: &Option<Placed<Span>>, default: &Option<Placed<Span>>| {
+            own.as_ref().or(default.as_ref()).map(|span| span.value.0)
+        };
+        let limit =
+            spec.body_limit.as_ref().or(defaults.body_limit.as_ref()).map_or(LARGEST_BODY, |limit| limit.value.0);
+        let impersonation = spec.impersonation.as_ref().or(defaults.impersonation.as_ref());
+        Some(Route {
+            index,
+            id: spec.id.value.as_str().into(),
+            place: node.place().clone(),
+            pattern: pattern?,
+            hosts,
+            methods: methods.map(|listed| {
+                let covered = MethodCondition::new(Some(listed)).covered();
+                self.methods.names_in(covered).map(Into::into).collect()
+            }),
+            access: access?,
+            organization,
+            upstream,
+            mode: spec.mode.or(defaults.mode).unwrap_or_default(),
+            conceal: spec.conceal.or(defaults.conceal).unwrap_or_default(),
+            on_stale: spec.on_stale.or(defaults.on_stale).unwrap_or_default(),
+            serve_until: span(&spec.serve_until, &defaults.serve_until).unwrap_or(SERVE_UNTIL),
+            max_staleness: span(&spec.max_staleness, &defaults.max_staleness).unwrap_or(self.context.max_staleness),
+            revocations: spec.revocations.or(defaults.revocations).unwrap_or_default(),
+            encoded_slash: spec.encoded_slash.or(defaults.encoded_slash).unwrap_or_default(),
+            body_limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            impersonation: impersonation.map_or_else(Impersonation::default, |spec| spec.value.into()),
+            require_claims,
+            cors_preflight: spec.cors_preflight.unwrap_or_default(),
+            tokens,
+            max_stream_age: span(&spec.max_stream_age, &defaults.max_stream_age),
+            method_condition: MethodCondition::new(methods),
+            conditions,
+            pointers: std::mem::take(&mut self.pointers).into(),
+            reading,
+            weaker_acknowledged: spec.weaker.as_ref().is_some_and(|weaker| weaker.value == Weaker::Acknowledged),
+        })
+    }
+
+    fn id(&mut self, id: &Placed<String>) {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':' | b'/');
+        if id.is_empty() || id.len() > 128 || !id.bytes().all(allowed) {
+            self.problem(
+                &id.place,
+                format!("route id `{}` is not of letters, digits and `-_.:/`, at most 128", id.value),
+            );
+        }
+    }
+
+    fn pattern(&mut self, matching: &Placed<MatchSpec>) -> Option<PathPattern> {
+        match (&matching.path, &matching.grpc) {
+            (Some(path), None) => match PathPattern::parse(path) {
+                Ok(pattern) => Some(pattern),
+                Err(error) => {
+                    self.problem(&path.place, error.to_string());
+                    None
+                }
+            },
+            (None, Some(grpc)) => {
+                if let Some(methods) = &matching.methods {
+                    self.problem(&methods.place, "`methods` beside `grpc`, which is always `POST`");
+                }
+                let pattern = PathPattern::grpc(grpc);
+                if pattern.is_none() {
+                    let message =
+                        format!("expected `package.Service/Method` or `package.Service/*`, found `{}`", grpc.value);
+                    self.problem(&grpc.place, message);
+                }
+                pattern
+            }
+            (Some(_), Some(grpc)) => {
+                self.problem(&grpc.place, "`grpc` beside `path`; a gRPC method is a path of its own");
+                None
+            }
+            (None, None) => {
+                self.problem(&matching.place, "missing key `path` or `grpc`");
+                None
+            }
+        }
+    }
+
+    fn methods(&mut self, matching: &MatchSpec) -> Option<MethodSet> {
+        if matching.grpc.is_some() {
+            return Some(MethodSet::POST);
+        }
+        let names = matching.methods.as_ref()?;
+        if names.is_empty() {
+            self.problem(&names.place, "no methods; leave the key out for all");
+        }
+        let mut set = MethodSet::NONE;
+        for name in &names.value {
+            match self.methods.named(name) {
+                Some(method) => set = set.with(method),
+                None if self.methods.named(&name.to_ascii_uppercase()).is_some() => {
+                    self.problem(&name.place, format!("method `{}` is not written in upper case", name.value));
+                }
+                None => {
+                    self.problem(&name.place, format!("method `{}` is neither registered nor configured", name.value))
+                }
+            }
+        }
+        Some(set)
+    }
+
+    fn hosts(&mut self, matching: &MatchSpec) -> Box<[HostPattern]> {
+        let Some(names) = &matching.hosts else { return Box::default() };
+        if names.is_empty() {
+            self.problem(&names.place, "no hosts; leave the key out for all");
+        }
+        let mut hosts = Vec::with_capacity(names.len());
+        for name in &names.value {
+            match HostPattern::parse(name) {
+                Some(host) => hosts.push(host),
+                None => self.problem(
+                    &name.place,
+                    format!("expected a host or `*.suffix` without port, found `{}`", name.value),
+                ),
+            }
+        }
+        hosts.sort();
+        hosts.dedup();
+        hosts.into()
+    }
+
+    fn conditions(&mut self, matching: &MatchSpec) -> Box<[HeaderCondition]> {
+        let mut conditions: Vec<HeaderCondition> = matching.grpc.iter().map(|_| HeaderCondition::grpc()).collect();
+        for (name, value) in matching.headers.iter().flat_map(|headers| &headers.value) {
+            match HeaderCondition::exact(name, value) {
+                None => self.problem(&value.place, format!("`{name}: {}` is not a header and its value", value.value)),
+                Some(condition) if condition.name() == "host" => {
+                    self.problem(&value.place, "header `host` as a condition; use `hosts`");
+                }
+                Some(condition) if conditions.iter().any(|other| other.name() == condition.name()) => {
+                    self.problem(&value.place, format!("header `{name}` twice; case, `-` and `_` do not count"));
+                }
+                Some(condition) => conditions.push(condition),
+            }
+        }
+        conditions.sort();
+        conditions.into()
+    }
+
+    fn upstream(&mut self, spec: &RouteSpec) -> (Option<Arc<str>>, PathReading) {
+        let upstream = match (&spec.upstream, &self.defaults.upstream, self.context.upstreams) {
+            (Some(name), _, _) => self.upstream_named(name),
+            (None, Some(name), all) => all.iter().find(|upstream| upstream.name == name.value),
+            (None, None, [only]) => Some(only),
+            (None, None, []) => None,
+            (None, None, _) => {
+                self.problem(
+                    &spec.id.place,
+                    format!("route `{}` has no upstream, and there is no default", spec.id.value),
+                );
+                None
+            }
+        };
+        (
+            upstream.map(|upstream| upstream.name.as_str().into()),
+            upstream.map(|upstream| upstream.paths).unwrap_or_default(),
+        )
+    }
+
+    fn upstream_named(&mut self, name: &Placed<String>) -> Option<&'_ Upstream> {
+        let all = self.context.upstreams;
+        let found = all.iter().find(|upstream| upstream.name == name.value);
+        if found.is_none() {
+            let known = listed(all.iter().map(|upstream| upstream.name.as_str()));
+            self.problem(&name.place, format!("unknown upstream `{}`, {known}", name.value));
+        }
+        found
+    }
+
+    fn tokens(&mut self, spec: &RouteSpec) -> Option<Box<[Box<str>]>> {
+        let names = spec.tokens.as_ref()?;
+        if names.is_empty() {
+            self.problem(&names.place, "no issuers; leave the key out for all");
+        }
+        for name in names.value.iter().filter(|name| !self.context.issuers.contains(&name.value)).collect::<Vec<_>>() {
+            let known = listed(self.context.issuers.iter().map(String::as_str));
+            self.problem(&name.place, format!("unknown issuer `{}`, {known}", name.value));
+        }
+        Some(names.value.iter().map(|name| name.value.as_str().into()).collect())
+    }
+
+    fn require_claims(&mut self, spec: &RouteSpec) -> Box<[(Box<str>, Box<[super::ClaimValue]>)]> {
+        let Some(claims) = &spec.require_claims else { return Box::default() };
+        let mut required = Vec::with_capacity(claims.len());
+        for (name, values) in &claims.value {
+            if name.is_empty() || values.0.is_empty() {
+                self.problem(&claims.place, format!("claim `{name}` needs a name and at least one value"));
+            }
+            required.push((name.as_str().into(), values.0.clone().into()));
+        }
+        required.into()
+    }
+
+    fn template(&mut self, text: &Placed<String>, pattern: &PathPattern) -> Option<Template> {
+        match Template::parse(text, pattern, &mut self.pointers) {
+            Ok(template) => Some(template),
+            Err(error) => {
+                self.problem(&text.place, error.to_string());
+                None
+            }
+        }
+    }
+
+    fn access(&mut self, node: &Node, spec: &RouteSpec, pattern: Option<&PathPattern>) -> Option<Access> {
+        for flag in spec.authenticated.iter().chain(&spec.public).filter(|flag| !flag.value) {
+            self.problem(&flag.place, "only `true` can stand here; leave the key out instead");
+        }
+        match (&spec.require, &spec.authenticated, &spec.public) {
+            (Some(require), None, None) => self.require(spec, require, pattern),
+            (None, Some(_), None) => Some(Access::Authenticated),
+            (None, None, Some(_)) => Some(Access::Public),
+            _ => {
+                let message =
+                    format!("route `{}` needs exactly one of `require`, `authenticated` and `public`", spec.id.value);
+                self.problem(node.place(), message);
+                None
+            }
+        }
+    }
+
+    fn require(
+        &mut self,
+        spec: &RouteSpec,
+        require: &Placed<RequireSpec>,
+        pattern: Option<&PathPattern>,
+    ) -> Option<Access> {
+        let grants = self.grants(spec);
+        let (asks, any) = match &require.value {
+            RequireSpec::One(ask) => (vec![ask], false),
+            RequireSpec::Any(asks) => (asks.iter().map(|ask| &ask.value).collect(), true),
+            RequireSpec::All(asks) => (asks.iter().map(|ask| &ask.value).collect(), false),
+        };
+        if asks.is_empty() {
+            self.problem(&require.place, "nothing is required; write `authenticated: true` if any valid token will do");
+        }
+        if let Some(resource) = &spec.resource
+            && asks.iter().all(|ask| ask.resource.is_some())
+            && !asks.is_empty()
+        {
+            self.problem(&resource.place, "`resource` is never used: every part of `require` names its own");
+        }
+        let asks: Vec<AskTemplate> = asks.into_iter().filter_map(|ask| self.ask(spec, ask, grants, pattern)).collect();
+        Some(if any { Access::Any(asks.into()) } else { Access::All(asks.into()) })
+    }
+
+    fn grants(&mut self, spec: &RouteSpec) -> Grants {
+        let Some(grants) = spec.grants.as_ref().or(self.defaults.grants.as_ref()).cloned() else {
+            return Grants::default();
+        };
+        if grants.value != Grants::Token && !self.context.facts {
+            self.problem(&grants.place, "`grants` other than `token` needs facts, and `facts.source` is `none`");
+        }
+        grants.value
+    }
+
+    fn ask(
+        &mut self,
+        spec: &RouteSpec,
+        ask: &AskSpec,
+        grants: Grants,
+        pattern: Option<&PathPattern>,
+    ) -> Option<AskTemplate> {
+        let Some(resource) = ask.resource.as_ref().or(spec.resource.as_ref()) else {
+            return Some(AskTemplate { permission: ask.permission.clone(), resource: None, grants });
+        };
+        let pattern = pattern?;
+        let template = match &resource.value {
+            ResourceSpec::Id(id) => ResourceTemplate::Id(self.template(id, pattern)?),
+            ResourceSpec::External { resource_type, id } => {
+                ResourceTemplate::External { resource_type: resource_type.clone(), id: self.template(id, pattern)? }
+            }
+        };
+        if template.consults_facts() && !self.context.facts {
+            self.problem(&resource.place, "`resource` needs facts, and `facts.source` is `none`");
+        }
+        Some(AskTemplate { permission: ask.permission.clone(), resource: Some(template), grants })
+    }
+
+    /// Keys that promise something which would never be checked.
+    fn contradictions(&mut self, spec: &RouteSpec, access: &Access, conditions: &[HeaderCondition]) {
+        let kind = match access {
+            Access::Public => Some("public"),
+            Access::Authenticated => Some("authenticated"),
+            Access::All(_) | Access::Any(_) => None,
+        };
+        let of_permissions = [("resource", place(&spec.resource)), ("grants", place(&spec.grants))];
+        let of_tokens = [
+            ("organization", place(&spec.organization)),
+            ("require_claims", place(&spec.require_claims)),
+            ("tokens", place(&spec.tokens)),
+            ("impersonation", place(&spec.impersonation)),
+        ];
+        let tokens = of_tokens.into_iter().filter(|_| matches!(access, Access::Public));
+        for (key, place) in of_permissions.into_iter().filter(|_| kind.is_some()).chain(tokens) {
+            if let (Some(place), Some(kind)) = (place, kind) {
+                self.problem(place, format!("`{key}` has no meaning on a route that is `{kind}: true`"));
+            }
+        }
+        if let (Some(until), OnStale::Deny) =
+            (&spec.serve_until, spec.on_stale.or(self.defaults.on_stale).unwrap_or_default())
+        {
+            self.problem(&until.place, "`serve_until` has no meaning without `on_stale: serve`");
+        }
+        if let (Some(weaker), true) = (&spec.weaker, conditions.is_empty()) {
+            self.problem(&weaker.place, "`weaker` has no meaning without header conditions");
+        }
+    }
+}
+
+fn place<T>(placed: &Option<Placed<T>>) -> Option<&Place> {
+    placed.as_ref().map(|placed| &placed.place)
+}
+
+fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    if names.is_empty() { "none is configured".to_owned() } else { format!("configured: {}", names.join(", ")) }
+}

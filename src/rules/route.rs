@@ -1,0 +1,246 @@
+//! One rule, ready to judge: everything a request of it may be asked, all defaults settled.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use serde_json::Value;
+
+use super::conditions::{HeaderCondition, HostPattern, MethodCondition};
+use super::pattern::PathPattern;
+use super::spec::{
+    ClaimValue, CorsPreflight, EncodedSlash, ImpersonationSpec, Mode, OnStale, PathReading, Revocations,
+};
+use super::template::{Pointer, Template};
+use crate::domain::{Denial, DenyReason, Grants, PermissionSlug, Principal, ResourceTypeSlug};
+use crate::yaml::Place;
+
+/// One rule.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Its number in the table, from 0, in the order of the configuration.
+    pub index: usize,
+    /// Its name.
+    pub id: Arc<str>,
+    /// Where it is written.
+    pub place: Place,
+    /// Which paths it covers.
+    pub pattern: PathPattern,
+    /// Which hosts it covers; empty = all.
+    pub hosts: Box<[HostPattern]>,
+    /// The methods it covers, in the order of the registry, `HEAD` included where `GET` brings it; `None` = all.
+    pub methods: Option<Box<[Box<str>]>>,
+    /// What a caller needs.
+    pub access: Access,
+    /// This value must equal the token's organization.
+    pub organization: Option<Template>,
+    /// The upstream's name; `None` only where no upstreams are configured.
+    pub upstream: Option<Arc<str>>,
+    /// Whether denials are enforced.
+    pub mode: Mode,
+    /// Whether a 403 is answered 404.
+    pub conceal: bool,
+    /// What happens when the facts are stale.
+    pub on_stale: OnStale,
+    /// With [`OnStale::Serve`]: facts older than this are not served either. At most 24 hours.
+    pub serve_until: Duration,
+    /// Facts older than this are stale; at most the global bound.
+    pub max_staleness: Duration,
+    /// What the list of revocations is worth.
+    pub revocations: Revocations,
+    /// Whether `%2F` may stand in the path.
+    pub encoded_slash: EncodedSlash,
+    /// The largest body that is read for values, in bytes; at most 64 KiB.
+    pub body_limit: usize,
+    /// Whether tokens with an `act` claim are accepted.
+    pub impersonation: Impersonation,
+    /// Claims that the token must have, each with one of the values.
+    pub require_claims: Box<[(Box<str>, Box<[ClaimValue]>)]>,
+    /// What happens to preflight requests.
+    pub cors_preflight: CorsPreflight,
+    /// The issuers whose tokens are accepted; `None` = all.
+    pub tokens: Option<Box<[Box<str>]>>,
+    /// After this time an upgraded or streaming connection is closed.
+    pub max_stream_age: Option<Duration>,
+    pub(super) method_condition: MethodCondition,
+    pub(super) conditions: Box<[HeaderCondition]>,
+    pub(super) pointers: Box<[Pointer]>,
+    /// How its upstream reads paths.
+    pub(super) reading: PathReading,
+    /// Whether its header conditions may select a weaker requirement.
+    pub(super) weaker_acknowledged: bool,
+}
+
+/// What a caller needs.
+#[derive(Debug, Clone)]
+pub enum Access {
+    /// Nothing.
+    Public,
+    /// A valid token.
+    Authenticated,
+    /// Every one of these. Never empty.
+    All(Box<[AskTemplate]>),
+    /// At least one of these. Never empty.
+    Any(Box<[AskTemplate]>),
+}
+
+/// One permission, with values of the request still to be filled in.
+#[derive(Debug, Clone)]
+pub struct AskTemplate {
+    /// The permission.
+    pub permission: PermissionSlug,
+    /// On which resource; `None` = organization-wide.
+    pub resource: Option<ResourceTemplate>,
+    /// Where the organization-wide answer comes from.
+    pub grants: Grants,
+}
+
+/// One resource, with values of the request still to be filled in.
+#[derive(Debug, Clone)]
+pub enum ResourceTemplate {
+    /// By its `authz_resource_` id.
+    Id(Template),
+    /// By type and external id.
+    External {
+        /// The resource type.
+        resource_type: ResourceTypeSlug,
+        /// The external id.
+        id: Template,
+    },
+}
+
+/// Whether tokens with an `act` claim are accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Impersonation {
+    /// For every method.
+    Allow,
+    /// For safe methods (RFC 9110 §9.2.1) only.
+    #[default]
+    Safe,
+    /// For none.
+    Deny,
+}
+
+impl From<ImpersonationSpec> for Impersonation {
+    fn from(spec: ImpersonationSpec) -> Self {
+        match spec {
+            ImpersonationSpec::Allow => Self::Allow,
+            ImpersonationSpec::Deny => Self::Deny,
+        }
+    }
+}
+
+impl Route {
+    /// Whether anybody may pass, also without a token.
+    pub fn is_public(&self) -> bool {
+        matches!(self.access, Access::Public)
+    }
+
+    /// The permissions asked for.
+    pub fn asks(&self) -> &[AskTemplate] {
+        match &self.access {
+            Access::Public | Access::Authenticated => &[],
+            Access::All(asks) | Access::Any(asks) => asks,
+        }
+    }
+
+    /// Whether facts are needed for a decision.
+    pub fn consults_facts(&self) -> bool {
+        self.asks().iter().any(AskTemplate::consults_facts)
+    }
+
+    /// Whether the body has to be read for a decision.
+    pub fn needs_body(&self) -> bool {
+        !self.pointers.is_empty()
+    }
+
+    /// Whether the route takes this token at all: its issuer, impersonation, required claims. Permissions are another question.
+    ///
+    /// # Errors
+    /// `not_accepted`, with what it was in the detail; never a claim's value.
+    pub fn accepts(&self, principal: &Principal, method: &Method) -> Result<(), Denial> {
+        let refused = |detail: String| Err(Denial { reason: DenyReason::NotAccepted, detail: Some(detail.into()) });
+        if let Some(tokens) = &self.tokens
+            && !tokens.iter().any(|name| **name == *principal.issuer)
+        {
+            return refused(format!("the route does not accept tokens of issuer `{}`", principal.issuer));
+        }
+        if principal.impersonated && self.impersonation.refuses(method) {
+            return refused("the token impersonates, which the route does not accept".to_owned());
+        }
+        for (name, values) in &self.require_claims {
+            let fits = |claim: &Value| values.iter().any(|value| value.is(claim));
+            let fits = match principal.claims.get(&**name) {
+                Some(Value::Array(items)) => items.iter().any(fits),
+                Some(claim) => fits(claim),
+                None => false,
+            };
+            if !fits {
+                return refused(format!("claim `{name}` is not what the route requires"));
+            }
+        }
+        Ok(())
+    }
+
+    /// All templates of the route.
+    pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
+        let ids = self.asks().iter().filter_map(|ask| ask.resource.as_ref()).map(ResourceTemplate::id);
+        self.organization.iter().chain(ids)
+    }
+}
+
+impl AskTemplate {
+    fn consults_facts(&self) -> bool {
+        self.grants != Grants::Token || self.resource.as_ref().is_some_and(ResourceTemplate::consults_facts)
+    }
+
+    pub(super) fn needs_body(&self) -> bool {
+        self.resource.as_ref().is_some_and(|resource| resource.id().needs_body())
+    }
+}
+
+impl ResourceTemplate {
+    pub(super) fn id(&self) -> &Template {
+        match self {
+            Self::Id(id) | Self::External { id, .. } => id,
+        }
+    }
+
+    /// The organization itself is compared with the token's.
+    pub(super) fn consults_facts(&self) -> bool {
+        !matches!(self, Self::External { resource_type, .. } if resource_type.is_organization())
+    }
+
+    /// Whether both mean the same resource for the same request.
+    pub(super) fn same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Id(a), Self::Id(b)) => a.same(b),
+            (Self::External { resource_type: a, id: x }, Self::External { resource_type: b, id: y }) => {
+                a == b && x.same(y)
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Impersonation {
+    /// Whether a token with an `act` claim is refused for `method`.
+    pub fn refuses(self, method: &Method) -> bool {
+        match self {
+            Self::Allow => false,
+            Self::Safe => !method.is_safe(),
+            Self::Deny => true,
+        }
+    }
+}
+
+impl ClaimValue {
+    /// Whether `claim` is this value, of the same type.
+    fn is(&self, claim: &Value) -> bool {
+        match self {
+            Self::Bool(value) => claim.as_bool() == Some(*value),
+            Self::Integer(value) => claim.as_i64() == Some(*value),
+            Self::Text(value) => claim.as_str() == Some(value),
+        }
+    }
+}

@@ -1,0 +1,666 @@
+//! Tokens that must not get in, one row per trick, each with the reason (bypass cases group D, E1, E4, E6; fault rows
+//! 42 to 45, 75).
+//!
+//! Every row is tried against a cold verifier, and twice against a cache that holds the good token it was made from.
+
+mod token_support;
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, EncodingKey};
+use portcullis::domain::TokenFault::{
+    self, Expired, Issuer, Lifetime, Malformed, MissingClaim, NotYetValid, Signature, UnknownKey, WrongKind,
+};
+use portcullis::domain::{OrganizationId, UnixSeconds};
+use portcullis::token::{
+    self, Cached, IssuerSettings, JwtVerifier, KeySource, MAX_TOKEN_BYTES, Meters, Organizations, RequiredClaim,
+    TokenVerifier,
+};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use token_support::*;
+
+const ALL: [Algorithm; 5] = [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::ES384, Algorithm::EdDSA];
+
+fn rsa() -> &'static Signer {
+    Signer::published(Algorithm::RS256)
+}
+
+/// Tries every row cold and warm.
+#[track_caller]
+fn all_refused(verifier: JwtVerifier, good: &str, rows: &[(String, TokenFault, &str)]) {
+    for (token, expected, trick) in rows {
+        assert_eq!(refused(&verifier, token), *expected, "cold: {trick}");
+    }
+    let cached = Cached::new(verifier, 1 << 20, Meters::unregistered());
+    cached.verify(good, NOW).unwrap();
+    for (token, expected, trick) in rows {
+        for _ in 0..2 {
+            assert_eq!(refused(&cached, token), *expected, "warm: {trick}");
+        }
+    }
+    cached.verify(good, NOW).unwrap();
+}
+
+fn rows<const N: usize>(rows: [(String, TokenFault, &str); N]) -> Vec<(String, TokenFault, &str)> {
+    rows.into()
+}
+
+#[test]
+fn a_good_token_of_every_algorithm_is_accepted() {
+    let verifier = verifier(|_| {});
+    for algorithm in ALL {
+        let principal = verifier.verify(&Signer::published(algorithm).token(&claims()), NOW).unwrap();
+        assert_eq!(&*principal.issuer, "authkit");
+        assert_eq!(principal.user.as_str(), "user_ada");
+        assert_eq!(principal.session.as_ref().unwrap().as_str(), "session_1");
+        assert_eq!(principal.organization.as_ref().unwrap().as_str(), "org_acme");
+        assert_eq!(principal.membership.as_ref().unwrap().as_str(), "om_ada");
+        assert_eq!(principal.role.as_ref().unwrap().as_str(), "admin");
+        assert_eq!(principal.roles.iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["admin", "member"]);
+        let permissions: Vec<&str> = principal.permissions.iter().map(AsRef::as_ref).collect();
+        assert_eq!(permissions, ["app:create", "project:edit", "project:view"], "sorted, each once");
+        assert_eq!(principal.issued_at, Some(NOW.plus(-50)));
+        assert_eq!(principal.expires_at, NOW.plus(250));
+        assert_eq!(principal.ends(), NOW.plus(280), "leeway included");
+        assert!(!principal.impersonated);
+        assert!(principal.claims.is_empty(), "nothing is kept that nobody asked for");
+    }
+}
+
+#[test]
+fn d1_a_public_key_is_no_shared_secret() {
+    let jwk = rsa().jwk.clone();
+    let modulus = URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap()).unwrap();
+    let secrets = [
+        (rsa().pem.clone(), "the PEM"),
+        (modulus, "the modulus"),
+        (Value::from(jwk).to_string().into_bytes(), "the JWK"),
+        (vec![], "the empty key"),
+    ];
+    let mut rows = Vec::new();
+    for (secret, trick) in secrets {
+        for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+            let header = json!({"alg": format!("{algorithm:?}"), "typ": "JWT", "kid": rsa().kid()});
+            let signed = format!("{}.{}", encode(header.to_string()), encode(claims().to_string()));
+            let key = EncodingKey::from_secret(&secret);
+            let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, algorithm).unwrap();
+            rows.push((format!("{signed}.{signature}"), TokenFault::Algorithm, trick));
+        }
+    }
+    all_refused(verifier(|_| {}), &rsa().token(&claims()), &rows);
+}
+
+#[test]
+fn d2_no_spelling_of_none_is_an_algorithm() {
+    let good = rsa().token(&claims());
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let payload = signed.split_once('.').unwrap().1;
+    let mut rows = Vec::new();
+    for spelling in ["none", "None", "NONE", "nOnE", "none ", "", "rs256", "RS256 ", "HS256", "dir", "PS512"] {
+        let header = encode(json!({"alg": spelling, "kid": rsa().kid()}).to_string());
+        rows.push((format!("{header}.{payload}."), TokenFault::Algorithm, "without a signature"));
+        rows.push((format!("{header}.{payload}.{signature}"), TokenFault::Algorithm, "with the old signature"));
+    }
+    rows.push((format!("{signed}."), Signature, "a good header, and no signature"));
+    rows.push((signed.to_owned(), Malformed, "two parts"));
+    all_refused(verifier(|_| {}), &good, &rows);
+}
+
+#[test]
+fn d3_key_and_issuer_fix_the_algorithm() {
+    let with_algorithm = |signer: &Signer, algorithm: Algorithm, by: Algorithm| {
+        let header = json!({"alg": format!("{algorithm:?}"), "kid": signer.kid()});
+        let signed = format!("{}.{}", encode(header.to_string()), encode(claims().to_string()));
+        format!("{signed}.{}", signer.signature(&signed, by))
+    };
+    let elliptic = Signer::published(Algorithm::ES256);
+    let rows = rows([
+        (with_algorithm(rsa(), Algorithm::PS256, Algorithm::PS256), TokenFault::Algorithm, "PSS by the PKCS #1 key"),
+        (with_algorithm(rsa(), Algorithm::RS512, Algorithm::RS512), TokenFault::Algorithm, "RS512 is not configured"),
+        (with_algorithm(rsa(), Algorithm::ES256, Algorithm::RS256), TokenFault::Algorithm, "ES256 by an RSA key"),
+        (with_algorithm(elliptic, Algorithm::EdDSA, Algorithm::ES256), TokenFault::Algorithm, "EdDSA by a P-256 key"),
+        (with_algorithm(elliptic, Algorithm::ES384, Algorithm::ES256), TokenFault::Algorithm, "ES384 by a P-256 key"),
+    ]);
+    all_refused(verifier(|_| {}), &rsa().token(&claims()), &rows);
+
+    let only_elliptic = verifier(|issuer| issuer.algorithms = vec![Algorithm::ES256]);
+    assert_eq!(refused(&only_elliptic, &rsa().token(&claims())), TokenFault::Algorithm);
+    only_elliptic.verify(&elliptic.token(&claims()), NOW).unwrap();
+}
+
+#[test]
+fn d5_nothing_in_a_header_brings_along_a_key_or_causes_a_request() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let url = format!("http://{}/keys", listener.local_addr().unwrap());
+    let thief = Signer::new(Algorithm::ES256);
+    let forged = |kid: &str, changes: Value| {
+        let mut header = json!({"alg": "ES256", "typ": "JWT", "kid": kid});
+        header.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        thief.sign(&header.to_string(), &claims().to_string())
+    };
+    let known = Signer::published(Algorithm::ES256).kid();
+    let rows = rows([
+        (forged("mine", json!({"jwk": thief.jwk})), UnknownKey, "an embedded key"),
+        (forged(known, json!({"jwk": thief.jwk})), Signature, "an embedded key under a known id"),
+        (forged("mine", json!({"jku": url})), UnknownKey, "a key set of its own"),
+        (forged(known, json!({"jku": url})), Signature, "a key set of its own, known id"),
+        (forged(known, json!({"x5u": url})), Signature, "a certificate of its own"),
+        (forged(known, json!({"x5c": ["MIIB"]})), Signature, "an embedded certificate"),
+        (forged(&url, json!({})), UnknownKey, "a URL as key id"),
+        (forged("../../../../dev/null", json!({})), UnknownKey, "a path as key id"),
+    ]);
+    all_refused(verifier(|_| {}), &rsa().token(&claims()), &rows);
+    assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "somebody called");
+}
+
+#[test]
+fn d5_headers_that_change_the_meaning_are_refused() {
+    let with = |header: &str| {
+        let kid = rsa().kid();
+        rsa().sign(&header.replace("KID", kid), &claims().to_string())
+    };
+    let rows = rows([
+        (with(r#"{"alg":"RS256","kid":"KID","crit":["exp"]}"#), Malformed, "a critical header"),
+        (with(r#"{"alg":"RS256","kid":"KID","crit":[]}"#), Malformed, "an empty list of critical headers"),
+        (with(r#"{"alg":"RS256","kid":"KID","crit":null}"#), Malformed, "no critical headers, said aloud"),
+        (with(r#"{"alg":"RS256","kid":"KID","b64":false}"#), Malformed, "an unencoded payload"),
+        (with(r#"{"alg":"RS256","kid":"KID","zip":"DEF"}"#), Malformed, "a compressed payload"),
+        (with(r#"{"alg":"RS256","alg":"none","kid":"KID"}"#), Malformed, "two algorithms"),
+        (with(r#"{"alg":"RS256","kid":"x","\u006bid":"KID"}"#), Malformed, "two key ids, one escaped"),
+        (with(r#"{"alg":["RS256"],"kid":"KID"}"#), Malformed, "a list of algorithms"),
+        (with(r#"{"kid":"KID"}"#), Malformed, "no algorithm"),
+        (with(r#"{"alg":"RS256","kid":7}"#), Malformed, "a number as key id"),
+        (with(r#"{"alg":"RS256","kid":["KID"]}"#), Malformed, "a list as key id"),
+        (with(r#"{"alg":"RS256","kid":"KID","typ":1}"#), Malformed, "a number as kind"),
+        (with(r#"{"alg":"RS256","kid":"KID","typ":"id+jwt"}"#), WrongKind, "another kind"),
+        (with(r#"{"alg":"RS256","kid":"KID","typ":"logout+jwt"}"#), WrongKind, "a logout token"),
+        (with(r#"{"alg":"RS256","kid":"KID","typ":"dpop+jwt"}"#), WrongKind, "a proof of possession"),
+        (with(r#"["RS256"]"#), Malformed, "a list as header"),
+        (with(r#"{"alg":"RS256","kid":"KID"}x"#), Malformed, "trailing bytes"),
+        (with("{\"alg\":\"RS256\",\"kid\":\"KID\",\"x\":\"\u{0}\"}"), Malformed, "a raw NUL"),
+        (with(""), Malformed, "an empty header"),
+    ]);
+    all_refused(verifier(|_| {}), &rsa().token(&claims()), &rows);
+    let accepted = verifier(|_| {});
+    for kind in ["JWT", "jwt", "at+jwt", "AT+JWT", "application/at+jwt"] {
+        let header = json!({"alg": "RS256", "kid": rsa().kid(), "typ": kind, "b64": true});
+        accepted.verify(&rsa().sign(&header.to_string(), &claims().to_string()), NOW).unwrap();
+    }
+}
+
+#[test]
+fn a_token_without_a_key_id_means_the_only_key_of_its_algorithm() {
+    let anonymous = rsa().sign(r#"{"alg":"RS256"}"#, &claims().to_string());
+    verifier(|_| {}).verify(&anonymous, NOW).unwrap();
+
+    let (folder, second) = (Folder::new(), Signer::new(Algorithm::ES256));
+    let two = document([&second.jwk, &Signer::published(Algorithm::ES256).jwk]);
+    let path = folder.file("two.json", &two);
+    let verifier = verifier(|issuer| issuer.keys = KeySource::File(path));
+    let anonymous = second.sign(r#"{"alg":"ES256"}"#, &claims().to_string());
+    assert_eq!(refused(&verifier, &anonymous), UnknownKey, "two keys of one algorithm");
+    let anonymous = rsa().sign(r#"{"alg":"RS256"}"#, &claims().to_string());
+    assert_eq!(refused(&verifier, &anonymous), UnknownKey, "no key of that algorithm");
+}
+
+#[test]
+fn d6_the_audience_is_never_skipped() {
+    let of = |audience: Value| rsa().token(&claims_with(json!({"aud": audience})));
+    let for_api = |issuer: &mut IssuerSettings| {
+        issuer.audience = token::Audience::AnyOf(vec!["api".into(), "admin".into()]);
+    };
+    let rows = rows([
+        (rsa().token(&claims()), TokenFault::Audience, "no audience"),
+        (of(json!("")), TokenFault::Audience, "an empty audience"),
+        (of(json!([])), TokenFault::Audience, "an empty list"),
+        (of(json!([""])), TokenFault::Audience, "a list of an empty text"),
+        (of(json!("API")), TokenFault::Audience, "another case"),
+        (of(json!("api,admin")), TokenFault::Audience, "two in one text"),
+        (of(json!("api ")), TokenFault::Audience, "a trailing space"),
+        (of(json!(["billing", "api2"])), TokenFault::Audience, "a list of others"),
+        (of(json!([["api"]])), Malformed, "a nested list"),
+        (of(json!(["api", 1])), Malformed, "a list with a number"),
+        (of(json!({"api": true})), Malformed, "an object"),
+        (of(json!(1)), Malformed, "a number"),
+        (
+            rsa().sign(
+                &rsa().header().to_string(),
+                &claims_with(json!({"aud": "x"})).to_string().replace("\"x\"", "null"),
+            ),
+            TokenFault::Audience,
+            "null",
+        ),
+    ]);
+    all_refused(verifier(for_api), &of(json!("api")), &rows);
+    verifier(for_api).verify(&of(json!(["billing", "admin"])), NOW).unwrap();
+}
+
+#[test]
+fn without_an_audience_id_tokens_are_refused_by_their_claims() {
+    let with = |claim: &str| rsa().token(&claims_with(json!({claim: "x"})));
+    let good = rsa().token(&claims_with(json!({"aud": 7})));
+    let null_nonce = claims_with(json!({"nonce": "x"})).to_string().replace("\"nonce\":\"x\"", "\"nonce\":null");
+    let rows = rows([
+        (with("nonce"), WrongKind, "nonce"),
+        (with("at_hash"), WrongKind, "at_hash"),
+        (with("c_hash"), WrongKind, "c_hash"),
+        (rsa().sign(&rsa().header().to_string(), &null_nonce), WrongKind, "a nonce that is null"),
+        (rsa().token(&claims_with(json!({"sid": null}))), MissingClaim, "the required claim is missing"),
+    ]);
+    all_refused(verifier(|_| {}), &good, &rows);
+}
+
+#[test]
+fn d8_a_known_signature_under_another_payload_or_header_is_refused_with_a_warm_cache() {
+    for algorithm in ALL {
+        let signer = Signer::published(algorithm);
+        let good = signer.token(&claims());
+        let parts: Vec<&str> = good.split('.').collect();
+        let payload = encode(claims_with(json!({"sub": "user_eve"})).to_string());
+        let header = encode(json!({"alg": format!("{algorithm:?}"), "kid": signer.kid(), "x": 1}).to_string());
+        let other = signer.token(&claims_with(json!({"sub": "user_eve"})));
+        let other_signature = other.rsplit_once('.').unwrap().1;
+        let raw = URL_SAFE_NO_PAD.decode(parts[2]).unwrap();
+        let rows = rows([
+            (format!("{}.{payload}.{}", parts[0], parts[2]), Signature, "another payload"),
+            (format!("{header}.{}.{}", parts[1], parts[2]), Signature, "another header"),
+            (format!("{}.{}.{other_signature}", parts[0], parts[1]), Signature, "another signature"),
+            (format!("{good}!"), Malformed, "one more character"),
+            (format!("{good}="), Malformed, "padding"),
+            (format!("{good} "), Malformed, "a trailing space"),
+            (format!(" {good}"), Malformed, "a leading space"),
+            (format!("{good}."), Malformed, "a fourth part"),
+            (format!("{}.{}.{}", parts[0], parts[1], encode(&raw[..raw.len() - 1])), Signature, "a shorter signature"),
+        ]);
+        all_refused(verifier(|_| {}), &good, &rows);
+    }
+}
+
+#[test]
+fn base64_has_one_spelling() {
+    // A 64-byte signature leaves four unused bits in its last character.
+    let signer = Signer::published(Algorithm::EdDSA);
+    let good = signer.token(&claims());
+    let last = good.chars().last().unwrap();
+    let alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let other = alphabet.chars().nth(alphabet.find(last).unwrap() ^ 1).unwrap();
+    let mut rows = rows([
+        (format!("{}{other}", &good[..good.len() - 1]), Malformed, "unused bits that are not zero"),
+        (good.replacen('.', "\n.", 1), Malformed, "a line break"),
+        (good.replacen('.', "==.", 1), Malformed, "padding of the header"),
+        (good.replace(['-', '_'], "+"), Malformed, "the other alphabet"),
+    ]);
+    rows.retain(|(token, ..)| *token != good);
+    all_refused(verifier(|_| {}), &good, &rows);
+}
+
+#[test]
+fn row_42_size_and_depth_are_bounded() {
+    let good = rsa().token(&claims());
+    let with = |claim: &str| {
+        let text = claims().to_string();
+        rsa().sign(&rsa().header().to_string(), &format!("{},{claim}}}", text.strip_suffix('}').unwrap()))
+    };
+    let deep = |levels: usize| format!("\"x\":{}{}", "[".repeat(levels), "]".repeat(levels));
+    let rows = rows([
+        ("a".repeat(64 * 1024), Malformed, "64 KB"),
+        ("a".repeat(1024 * 1024), Malformed, "1 MB"),
+        (".".repeat(10_000), Malformed, "ten thousand dots"),
+        (String::new(), Malformed, "nothing"),
+        ("..".to_owned(), Malformed, "two dots"),
+        (with(&deep(32)), Malformed, "33 levels"),
+        (with(&deep(5_000)), Malformed, "five thousand levels"),
+        (with("\"exp\":99999999999"), Malformed, "exp twice"),
+        (with("\"\\u0065xp\":99999999999"), Malformed, "exp twice, once escaped"),
+        (with("\"x\":{\"a\":1,\"a\":2}"), Malformed, "a repetition further down"),
+        (with("\"x\":1e400"), Malformed, "a number that is none"),
+        (with("\"x\":-1e999"), Malformed, "a negative one"),
+        (with("\"x\":\"\\ud800\""), Malformed, "half a character"),
+        (with("\"x\":NaN"), Malformed, "not a number"),
+        (with("\"x\":1}{\"y\":1"), Malformed, "two documents"),
+        (with(&format!("\"x\":\"{}\"", "x".repeat(MAX_TOKEN_BYTES))), Malformed, "a long claim"),
+        (rsa().sign(&rsa().header().to_string(), "[]"), Malformed, "a list as payload"),
+        (rsa().sign(&rsa().header().to_string(), "null"), Malformed, "null as payload"),
+        (rsa().sign(&rsa().header().to_string(), ""), Malformed, "an empty payload"),
+        (rsa().sign(&rsa().header().to_string(), &format!("\u{feff}{}", claims())), Malformed, "a byte order mark"),
+    ]);
+    all_refused(verifier(|_| {}), &good, &rows);
+    verifier(|_| {}).verify(&with(&deep(31)), NOW).unwrap();
+    verifier(|_| {}).verify(&with("\"x\":18446744073709551616"), NOW).unwrap();
+}
+
+#[test]
+fn row_44_cleartext_that_is_not_utf8_is_refused() {
+    let payload = [br#"{"sub":""#.as_slice(), b"\xff", br#""}"#].concat();
+    let signed = format!("{}.{}", encode(rsa().header().to_string()), encode(payload));
+    let token = format!("{signed}.{}", rsa().signature(&signed, Algorithm::RS256));
+    all_refused(verifier(|_| {}), &rsa().token(&claims()), &[(token, Malformed, "not UTF-8")]);
+}
+
+#[test]
+fn row_45_times_are_numbers_and_are_kept_to() {
+    let raw = |name: &str, value: &str| {
+        let text = claims_with(json!({name: "TIME"})).to_string().replace("\"TIME\"", value);
+        rsa().sign(&rsa().header().to_string(), &text)
+    };
+    let at = |name: &str, offset: i64| raw(name, &(NOW.0 + offset).to_string());
+    let rows = rows([
+        (rsa().token(&claims_with(json!({"exp": null}))), MissingClaim, "no exp"),
+        (raw("exp", "null"), MissingClaim, "exp null"),
+        (raw("exp", "\"1800000250\""), Malformed, "exp as text"),
+        (raw("exp", "-1"), Malformed, "negative exp"),
+        (raw("exp", "-0.5"), Malformed, "negative exp, a little"),
+        (raw("exp", "1e400"), Malformed, "exp out of range"),
+        (raw("exp", "1e300"), Malformed, "exp in no year"),
+        (raw("exp", "18446744073709551615"), Malformed, "exp = 2^64 - 1"),
+        (raw("exp", "1800000250000"), Malformed, "exp in milliseconds"),
+        (raw("exp", "true"), Malformed, "exp true"),
+        (raw("exp", "[1800000250]"), Malformed, "exp in a list"),
+        (raw("exp", "0"), Expired, "exp 0"),
+        (at("exp", -30), Expired, "ended, leeway included"),
+        (raw("exp", "1799999970.999"), Expired, "ended, and the fraction does not count"),
+        (at("nbf", 31), NotYetValid, "not begun"),
+        (raw("nbf", "\"0\""), Malformed, "nbf as text"),
+        (raw("nbf", "1e400"), Malformed, "nbf out of range"),
+        (raw("nbf", "-1"), Malformed, "negative nbf"),
+        (at("iat", 31), NotYetValid, "issued in the future"),
+        (raw("iat", "\"0\""), Malformed, "iat as text"),
+        (raw("iat", "{}"), Malformed, "iat as object"),
+        (rsa().token(&claims_with(json!({"iat": null}))), MissingClaim, "no iat where the lifetime is bounded"),
+        (at("exp", 24 * 3600 - 49), Lifetime, "one second too long"),
+    ]);
+    all_refused(verifier(|_| {}), &rsa().token(&claims()), &rows);
+    let accepted = verifier(|_| {});
+    for token in [at("exp", -29), raw("exp", "1800000000.5"), raw("exp", "1.8e9"), at("nbf", 30), at("iat", 30)] {
+        accepted.verify(&token, NOW).unwrap();
+    }
+    accepted.verify(&at("exp", 24 * 3600 - 50), NOW).unwrap();
+    let unbounded = verifier(|issuer| issuer.max_lifetime = None);
+    unbounded.verify(&rsa().token(&claims_with(json!({"iat": null, "exp": 4_000_000_000_i64}))), NOW).unwrap();
+}
+
+#[test]
+fn the_issuer_is_compared_byte_for_byte() {
+    let by = |iss: Value| rsa().token(&claims_with(json!({"iss": iss})));
+    let rows = rows([
+        (by(json!(format!("{ISS}/"))), Issuer, "a trailing slash"),
+        (by(json!(ISS.to_uppercase())), Issuer, "another case"),
+        (by(json!(ISS.replace("https", "http"))), Issuer, "another scheme"),
+        (by(json!(&ISS[..ISS.len() - 1])), Issuer, "a prefix"),
+        (by(json!(format!("{ISS}\u{0}"))), Issuer, "a NUL behind it"),
+        (by(json!([ISS])), Issuer, "a list"),
+        (by(json!("")), Issuer, "an empty text"),
+        (rsa().token(&claims_with(json!({"iss": null}))), Issuer, "no issuer"),
+    ]);
+    all_refused(verifier(|_| {}), &rsa().token(&claims()), &rows);
+}
+
+#[test]
+fn claims_that_are_used_have_their_type() {
+    let with = |changes: Value| rsa().token(&claims_with(changes));
+    let rows = rows([
+        (with(json!({"sub": null})), MissingClaim, "no subject"),
+        (with(json!({"sub": ""})), Malformed, "an empty subject"),
+        (with(json!({"sub": 7})), Malformed, "a number as subject"),
+        (with(json!({"sub": ["user_ada"]})), Malformed, "a list as subject"),
+        (with(json!({"sub": "a\u{0}b"})), Malformed, "a control character in the subject"),
+        (with(json!({"sub": "u".repeat(257)})), Malformed, "a subject that is too long"),
+        (with(json!({"org_id": ["org_acme"]})), Malformed, "a list of organizations"),
+        (with(json!({"org_id": ""})), Malformed, "an empty organization"),
+        (with(json!({"org_id": "org\r\nx"})), Malformed, "a line break in the organization"),
+        (with(json!({"organization_membership_id": false})), Malformed, "a boolean as membership"),
+        (with(json!({"sid": 1})), Malformed, "a number as session"),
+        (with(json!({"permissions": "project:edit"})), Malformed, "permissions as text"),
+        (with(json!({"permissions": {"project:edit": true}})), Malformed, "permissions as object"),
+        (with(json!({"permissions": ["project:edit", 1]})), Malformed, "a number among the permissions"),
+        (with(json!({"permissions": ["project:edit", null]})), Malformed, "null among the permissions"),
+        (with(json!({"roles": "admin"})), Malformed, "roles as text"),
+        (with(json!({"role": ["admin"]})), Malformed, "a list as role"),
+    ]);
+    all_refused(verifier(|_| {}), &rsa().token(&claims()), &rows);
+
+    let lenient = verifier(|_| {});
+    let odd = json!({
+        "permissions": ["Project:Edit", "project:edit ", "*", "", "пр:x"],
+        "role": "Org Admin",
+        "roles": ["x", "Y"],
+    });
+    let principal = lenient.verify(&with(odd), NOW).unwrap();
+    assert_eq!(
+        principal.permissions.iter().map(AsRef::as_ref).collect::<Vec<&str>>(),
+        ["*"],
+        "what is no slug is no grant"
+    );
+    assert_eq!((principal.role.as_ref(), principal.roles.len()), (None, 1));
+    let bare =
+        lenient.verify(&with(json!({"org_id": null, "permissions": null, "roles": null, "role": null})), NOW).unwrap();
+    assert!(bare.organization.is_none() && bare.permissions.is_empty() && bare.roles.is_empty());
+}
+
+#[test]
+fn impersonation_is_seen() {
+    let verifier = verifier(|_| {});
+    let impersonated =
+        |act: Value| verifier.verify(&rsa().token(&claims_with(json!({"act": act}))), NOW).unwrap().impersonated;
+    assert!(impersonated(json!({"sub": "admin@example.com"})));
+    assert!(impersonated(json!({})));
+    assert!(impersonated(json!(false)), "what it says does not matter");
+}
+
+#[test]
+fn required_claims_have_to_be_there_with_one_of_their_values() {
+    let require = |name: &str, values: Vec<Value>| {
+        let required = RequiredClaim { name: name.into(), values };
+        verifier(move |issuer| issuer.required_claims = vec![required])
+    };
+    let token =
+        rsa().token(&claims_with(json!({"plan": "pro", "level": 3, "beta": true, "flags": ["a", "b"], "o": {}})));
+    for (name, value) in [
+        ("plan", json!("pro")),
+        ("level", json!(3)),
+        ("beta", json!(true)),
+        ("flags", json!("b")),
+        ("plan", json!("pro")),
+    ] {
+        require(name, vec![json!("else"), value]).verify(&token, NOW).unwrap();
+        require(name, vec![]).verify(&token, NOW).unwrap();
+    }
+    for (name, value) in [
+        ("plan", json!("Pro")),
+        ("plan", json!("pr")),
+        ("level", json!("3")),
+        ("level", json!(4)),
+        ("beta", json!(1)),
+        ("beta", json!("true")),
+        ("flags", json!("c")),
+        ("flags", json!("a,b")),
+        ("o", json!("{}")),
+        ("absent", json!("pro")),
+    ] {
+        assert_eq!(refused(&require(name, vec![value]), &token), MissingClaim, "{name}");
+    }
+}
+
+#[test]
+fn an_issuer_speaks_for_its_organizations_only() {
+    let only = |organizations: Organizations| verifier(move |issuer| issuer.organizations = organizations);
+    let acme = || Organizations::Only(vec![OrganizationId::new("org_acme").unwrap()]);
+    let prefix = || Organizations::Prefix("org_ac".into());
+    let of = |organization: &str| rsa().token(&claims_with(json!({"org_id": organization})));
+    only(acme()).verify(&of("org_acme"), NOW).unwrap();
+    only(prefix()).verify(&of("org_acme"), NOW).unwrap();
+    for other in ["org_acme2", "org_acm", "ORG_ACME", "org_other"] {
+        assert_eq!(refused(&only(acme()), &of(other)), Issuer, "{other}");
+    }
+    assert_eq!(refused(&only(prefix()), &of("xorg_acme")), Issuer);
+    let none = rsa().token(&claims_with(json!({"org_id": null})));
+    assert!(only(acme()).verify(&none, NOW).unwrap().organization.is_none(), "it speaks for none");
+}
+
+#[test]
+fn claim_names_and_kept_claims_are_those_configured() {
+    let verifier = verifier(|issuer| {
+        issuer.claims.organization = "https://example.com/org".into();
+        issuer.keep = vec!["plan".into(), "absent".into(), "nothing".into()];
+    });
+    let claims = claims_with(json!({"https://example.com/org": "org_2", "plan": {"name": "pro"}, "other": 1}));
+    let token = rsa().token(&claims);
+    let principal = verifier.verify(&token, NOW).unwrap();
+    assert_eq!(principal.organization.as_ref().unwrap().as_str(), "org_2");
+    assert_eq!(Value::from(principal.claims.clone()), json!({"plan": {"name": "pro"}}));
+}
+
+#[test]
+fn row_75_signatures_have_one_form() {
+    let signer = Signer::published(Algorithm::ES256);
+    let good = signer.token(&claims());
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let raw = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let (r, s) = raw.split_at(32);
+    let with = |bytes: &[u8]| format!("{signed}.{}", encode(bytes));
+    let integer = |number: &[u8]| {
+        let mut bytes = if number[0] & 0x80 == 0 { vec![] } else { vec![0] };
+        bytes.extend_from_slice(number);
+        [vec![0x02, bytes.len() as u8], bytes].concat()
+    };
+    let der = [integer(r), integer(s)].concat();
+    let der = [vec![0x30, der.len() as u8], der].concat();
+    let order = ORDER_OF_P256.as_slice();
+    let rows = rows([
+        (with(&[0; 64]), Signature, "r = s = 0"),
+        (with(&[r, &[0; 32]].concat()), Signature, "s = 0"),
+        (with(&[&[0; 32], s].concat()), Signature, "r = 0"),
+        (with(&[order, order].concat()), Signature, "r = s = n"),
+        (with(&[r, order].concat()), Signature, "s = n"),
+        (with(&[0xff; 64]), Signature, "r and s out of range"),
+        (with(&der), Signature, "DER"),
+        (with(&raw[..63]), Signature, "one byte less"),
+        (with(&[&raw[..], &[0]].concat()), Signature, "one byte more"),
+        (with(&[&[0; 16], r, &[0; 16], s].concat()), Signature, "the length of P-384"),
+        (with(&[s, r].concat()), Signature, "r and s swapped"),
+        (with(&[]), Signature, "nothing"),
+    ]);
+    all_refused(verifier(|_| {}), &good, &rows);
+}
+
+/// RFC 7518 §3.4 does not ask for the smaller `s`, and half of what honest signers write has the larger one. So both
+/// are accepted; they prove the same, and the cache tells them apart.
+#[test]
+fn row_75_a_signature_with_the_larger_s_proves_the_same() {
+    let signer = Signer::published(Algorithm::ES256);
+    let good = signer.token(&claims());
+    let (signed, signature) = good.rsplit_once('.').unwrap();
+    let raw = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let (r, s) = raw.split_at(32);
+    let (mut other, mut borrow) = ([0_u8; 32], 0_i16);
+    for at in (0..32).rev() {
+        let difference = i16::from(ORDER_OF_P256[at]) - i16::from(s[at]) - borrow;
+        (other[at], borrow) = (difference.rem_euclid(256) as u8, i16::from(difference < 0));
+    }
+    let mirrored = format!("{signed}.{}", encode([r, &other].concat()));
+    let verifier = verifier(|_| {});
+    assert_eq!(*verifier.verify(&mirrored, NOW).unwrap(), *verifier.verify(&good, NOW).unwrap());
+}
+
+const ORDER_OF_P256: [u8; 32] = [
+    0xff, 0xff, 0xff, 0xff, 0x00, 0x00, 0x00, 0x00, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xbc, 0xe6, 0xfa,
+    0xad, 0xa7, 0x17, 0x9e, 0x84, 0xf3, 0xb9, 0xca, 0xc2, 0xfc, 0x63, 0x25, 0x51,
+];
+
+#[test]
+fn expired_token_is_refused_even_when_cached() {
+    let cached = Cached::new(verifier(|_| {}), 1 << 20, Meters::unregistered());
+    let token = rsa().token(&claims_with(json!({"nbf": NOW.0 - 10})));
+    cached.verify(&token, NOW).unwrap();
+    cached.verify(&token, NOW.plus(279)).unwrap();
+    assert_eq!(fault_of(cached.verify(&token, NOW.plus(280))), Expired);
+    assert_eq!(fault_of(cached.verify(&token, NOW.plus(-41))), NotYetValid, "the clock was set back");
+    cached.verify(&token, NOW.plus(-40)).unwrap();
+}
+
+#[test]
+fn e1_what_one_verifier_remembers_another_does_not_know() {
+    let token = rsa().token(&claims());
+    let lax = Cached::new(verifier(|_| {}), 1 << 20, Meters::unregistered());
+    let strict = |issuer: &mut IssuerSettings| {
+        issuer.max_lifetime = Some(Duration::from_secs(299));
+    };
+    let strict = Cached::new(verifier(strict), 1 << 20, Meters::unregistered());
+    lax.verify(&token, NOW).unwrap();
+    assert_eq!(refused(&strict, &token), Lifetime);
+}
+
+#[test]
+fn faults_say_what_is_wrong_and_never_repeat_the_token() {
+    let verifier = verifier(|_| {});
+    let canary = "canary4711canary";
+    let token = rsa().token(&claims_with(json!({"exp": 1, "secret": canary})));
+    let payload = token.split('.').nth(1).unwrap();
+    let error = verifier.verify(&token, NOW).unwrap_err();
+    assert_eq!(error.to_string(), "the token ended 1799999969 s ago");
+    for text in [format!("{error:?}"), error.to_string()] {
+        assert!(!text.contains(canary) && !text.contains(payload), "{text}");
+    }
+    let loud = rsa().token(&claims_with(json!({"iss": format!("\u{1b}[31m{}", "x".repeat(2000))})));
+    let text = verifier.verify(&loud, NOW).unwrap_err().to_string();
+    assert!(text.len() < 120 && !text.contains('\u{1b}'), "{text}");
+}
+
+/// Any single change of a byte is refused, whatever byte it is.
+#[test]
+fn no_single_byte_can_be_changed() {
+    for algorithm in [Algorithm::RS256, Algorithm::EdDSA] {
+        let verifier = verifier(|_| {});
+        let good = Signer::published(algorithm).token(&claims());
+        for at in 0..good.len() {
+            for replacement in [b'A', b'z', b'_', b'.', b'=', b' '] {
+                let mut bytes = good.clone().into_bytes();
+                if bytes[at] != replacement {
+                    bytes[at] = replacement;
+                    let changed = String::from_utf8(bytes).unwrap();
+                    assert!(verifier.verify(&changed, NOW).is_err(), "byte {at} as {replacement}");
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// However a token is cut up, it is refused or says exactly what it said.
+    #[test]
+    fn mutation_never_changes_who_somebody_is(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0_u8..3), 1..6),
+        seconds in -1000_i64..1000,
+    ) {
+        thread_local! {
+            static WORLD: (Cached<JwtVerifier>, String) =
+                (Cached::new(verifier(|_| {}), 1 << 20, Meters::unregistered()),
+                 Signer::published(Algorithm::ES256).token(&claims()));
+        }
+        WORLD.with(|(verifier, good)| {
+            let truth = verifier.verify(good, NOW).unwrap();
+            let mut bytes = good.clone().into_bytes();
+            for (at, byte, kind) in edits {
+                let at = at.index(bytes.len());
+                match kind {
+                    0 => bytes[at] = byte & 0x7f,
+                    1 => bytes.insert(at, byte & 0x7f),
+                    _ => { bytes.remove(at); }
+                }
+            }
+            let changed = String::from_utf8(bytes).unwrap();
+            if let Ok(principal) = verifier.verify(&changed, NOW) {
+                prop_assert_eq!(&*principal, &*truth);
+            }
+            let now = UnixSeconds(NOW.0 + seconds);
+            prop_assert_eq!(verifier.verify(good, now).is_ok(), (-80..280).contains(&seconds));
+            Ok(())
+        })?;
+    }
+}
