@@ -1,5 +1,5 @@
-//! casbin: roles within domains, a resource being a domain. It has no tree, and groups in domains would need a row for each member
-//! and resource; so it is asked only about roles that a member has on the resource itself.
+//! casbin: roles within domains, a resource being a domain. It has no tree, and groups in domains would need a row for
+//! each member and resource; so it is asked only about roles that a member has on the resource itself.
 
 use ::casbin::prelude::*;
 use anyhow::Result;
@@ -35,7 +35,11 @@ impl Casbin {
         for (kind, holders) in [("member", &world.members), ("group", &world.groups)] {
             for (holder, grants) in holders.iter().enumerate() {
                 rows.extend(grants.iter().map(|grant| {
-                    vec![format!("{kind}-{holder}"), ROLES[grant.role].0.to_owned(), format!("resource-{}", grant.resource)]
+                    vec![
+                        format!("{kind}-{holder}"),
+                        ROLES[grant.role].0.to_owned(),
+                        format!("resource-{}", grant.resource),
+                    ]
                 }));
             }
         }

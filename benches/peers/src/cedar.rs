@@ -1,4 +1,5 @@
-//! cedar-policy: members and groups carry a set of resources for each role, one policy for each role, ancestors by `in`.
+//! cedar-policy: members and groups carry a set of resources for each role, one policy for each role, ancestors by
+//! `in`.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
@@ -22,15 +23,14 @@ impl Cedar {
         let mut policies = String::new();
         for (role, permissions) in ROLES {
             let actions: Vec<String> = (0..permissions).map(|permission| format!("Action::\"{permission}\"")).collect();
-            writeln!(
-                policies,
-                "permit(principal, action in [{}], resource) when {{ resource in principal.{role} || resource in principal.group.{role} }};",
-                actions.join(", ")
-            )?;
+            let actions = actions.join(", ");
+            let holds = format!("resource in principal.{role} || resource in principal.group.{role}");
+            writeln!(policies, "permit(principal, action in [{actions}], resource) when {{ {holds} }};")?;
         }
         let mut entities = Vec::new();
         for resource in 0..world::RESOURCES {
-            let parents: HashSet<_> = world::parent(resource).map(|parent| uid("Resource", parent)).into_iter().collect();
+            let parents: HashSet<_> =
+                world::parent(resource).map(|parent| uid("Resource", parent)).into_iter().collect();
             entities.push(Entity::new_no_attrs(uid("Resource", resource), parents));
         }
         for (group, grants) in (0..).zip(&world.groups) {

@@ -99,7 +99,10 @@ impl World {
             // On the resource itself, or on something below it.
             let mut resource = grant.resource;
             while random.random_bool(0.5) {
-                let Some(below) = children(resource).into_iter().collect::<Vec<_>>().choose(&mut random).copied() else { break };
+                let Some(below) = children(resource).into_iter().collect::<Vec<_>>().choose(&mut random).copied()
+                else {
+                    break;
+                };
                 resource = below;
             }
             questions.allowed.push(Question { member, permission, resource });
@@ -109,11 +112,10 @@ impl World {
 
     /// The answer, the slow and obvious way.
     pub fn allows(&self, question: Question) -> bool {
-        let grants = self.members[question.member as usize].iter().chain(&self.groups[group_of(question.member) as usize]);
+        let grants =
+            self.members[question.member as usize].iter().chain(&self.groups[group_of(question.member) as usize]);
         let above: Vec<u32> = std::iter::successors(Some(question.resource), |resource| parent(*resource)).collect();
-        grants
-            .filter(|grant| above.contains(&grant.resource))
-            .any(|grant| question.permission < ROLES[grant.role].1)
+        grants.filter(|grant| above.contains(&grant.resource)).any(|grant| question.permission < ROLES[grant.role].1)
     }
 }
 
