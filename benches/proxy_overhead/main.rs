@@ -8,12 +8,7 @@
 //! `cargo bench --bench proxy_overhead -- --rounds 15 --seconds 1`
 
 #![expect(clippy::print_stdout, reason = "the tables are what this program is for")]
-#![expect(
-    clippy::indexing_slicing,
-    clippy::string_slice,
-    clippy::expect_used,
-    reason = "a benchmark may stop by panicking"
-)]
+#![expect(clippy::indexing_slicing, clippy::expect_used, reason = "a benchmark may stop by panicking")]
 
 mod load;
 mod process;

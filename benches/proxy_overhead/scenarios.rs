@@ -35,7 +35,6 @@ pub struct Scenario {
 pub fn all(mint: &Mint, fresh: usize) -> Result<Vec<Scenario>> {
     let active = mint.tokens(ACTIVE, ACTIVE)?;
     let fresh = mint.tokens(fresh, MEMBERS)?;
-    let member_of = |index: usize| index % ACTIVE;
     Ok(vec![
         Scenario { name: "public route", requests: Requests::new(vec![request("/healthz", None)]), refused: None },
         Scenario {
@@ -46,10 +45,10 @@ pub fn all(mint: &Mint, fresh: usize) -> Result<Vec<Scenario>> {
         Scenario {
             name: "resource permission, cached token",
             requests: Requests::new(
-                (0..ACTIVE * DIRECT)
-                    .map(|index| {
-                        let member = member_of(index);
-                        request(&format!("/projects/{}", granted_project(member, index)), Some(&active[member]))
+                (0..DIRECT)
+                    .flat_map(|nth| active.iter().enumerate().map(move |(member, token)| (nth, member, token)))
+                    .map(|(nth, member, token)| {
+                        request(&format!("/projects/{}", granted_project(member, nth)), Some(token))
                     })
                     .collect(),
             ),
@@ -65,8 +64,11 @@ pub fn all(mint: &Mint, fresh: usize) -> Result<Vec<Scenario>> {
 
 /// A project that a member may edit: every other one by a role of their own, the rest through their group's role on the
 /// workspace.
-fn granted_project(member: usize, index: usize) -> usize {
-    if index % 2 == 0 { direct_project(member, index % DIRECT) } else { group_of(member) + WORKSPACES * (index % 50) }
+fn granted_project(member: usize, nth: usize) -> usize {
+    match nth % 2 {
+        0 => direct_project(member, nth),
+        _ => group_of(member) + WORKSPACES * nth,
+    }
 }
 
 /// A project on which a member has nothing: another workspace, and none of their own.
