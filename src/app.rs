@@ -8,6 +8,7 @@
 //! stop:       a signal, or Stop::now -> listeners close -> requests in flight finish, at most `shutdown_timeout` -> the end
 //! ```
 
+pub mod offline;
 mod reload;
 
 use std::net::SocketAddr;

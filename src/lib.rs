@@ -23,6 +23,7 @@
 
 pub mod admin;
 pub mod app;
+pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod gate;

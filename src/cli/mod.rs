@@ -11,7 +11,13 @@ mod who;
 use std::io::Write;
 use std::process::ExitCode;
 
+use anyhow::Context;
+use bytes::Bytes;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 
 use crate::config::ConfigError;
 use crate::telemetry::{self, Format, Sink};
@@ -133,4 +139,26 @@ pub(crate) fn start_logging(logging: &Logging, default: Format, metrics: &teleme
     telemetry::install(logging.log_format.unwrap_or(default), &logging.log_level, sink.clone())?;
     telemetry::count_panics(metrics.panics.clone());
     Ok(sink)
+}
+
+/// A runtime for commands that wait for something.
+pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
+}
+
+/// Asks the admin listener at `base` a question and returns its answer.
+pub(crate) fn ask_admin(base: &str, path: &str, question: &impl serde::Serialize) -> anyhow::Result<serde_json::Value> {
+    let url: http::Uri = format!("{}{path}", base.trim_end_matches('/')).parse().context("`--admin` is not a URL")?;
+    let body = Full::new(Bytes::from(serde_json::to_vec(question)?));
+    let request = http::Request::post(url).header(http::header::CONTENT_TYPE, "application/json").body(body)?;
+    runtime()?.block_on(async {
+        let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
+        let response =
+            client.request(request).await.with_context(|| format!("cannot reach the sidecar at `{base}`"))?;
+        let status = response.status();
+        let answer = response.into_body().collect().await?.to_bytes();
+        let answer: serde_json::Value = serde_json::from_slice(&answer).context("the answer is not JSON")?;
+        anyhow::ensure!(status.is_success(), "the sidecar answers {status}: {}", answer["detail"]);
+        Ok(answer)
+    })
 }

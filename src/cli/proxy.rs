@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::{Exit, Logging, start_logging};
-use crate::app::{App, SystemClock, build};
+use crate::app::{self, App, SystemClock};
 use crate::config::{self, ProcessEnvironment};
 
 /// Run the sidecar until it is told to stop; SIGTERM and Ctrl-C let requests in flight finish, SIGHUP reloads.
@@ -21,11 +21,15 @@ pub(super) struct Proxy {
 impl Proxy {
     pub(super) fn run(self, logging: &Logging) -> anyhow::Result<Exit> {
         let config = config::load(&self.config, &ProcessEnvironment)?;
-        let metrics = Arc::new(build::metrics()?);
+        let metrics = Arc::new(app::metrics()?);
         let sink = start_logging(logging, config.log.format, &metrics)?;
         let app = App::build(config, Some(self.config), Arc::new(SystemClock), metrics, sink.clone())?;
-        for address in app.addresses() {
+        let addresses = app.addresses();
+        for address in &addresses.listeners {
             tracing::info!(%address, "listening");
+        }
+        if let Some(address) = addresses.status.or(addresses.admin) {
+            tracing::info!(%address, "status at /live, /ready, /metrics");
         }
         app.run();
         sink.flush(std::time::Duration::from_secs(1));

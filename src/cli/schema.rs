@@ -28,8 +28,8 @@ impl Schema {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         let schema = match self.format {
             Format::Sidecar => config::schema(),
-            Format::Model => wire::model::schema(),
-            Format::Facts => wire::facts::schema(),
+            Format::Model => schemars::schema_for!(wire::Model),
+            Format::Facts => schemars::schema_for!(wire::FactsFile),
         };
         say(&serde_json::to_string_pretty(&schema)?);
         Ok(Exit::Good)

@@ -3,6 +3,7 @@
 //! The file is read part by part, so that a mistake in one part does not hide one in another. Paths in it are relative to the folder
 //! that it is in.
 
+pub mod issuer;
 mod listeners;
 mod raw;
 mod tests_in_file;
@@ -28,7 +29,7 @@ use crate::telemetry::LogSettings;
 use crate::token;
 use crate::yaml::{self, Node, Placed, Problem, Problems};
 
-pub use self::tests_in_file::RuleTest;
+pub use self::tests_in_file::{Expectation, RuleTest};
 
 /// Everything a sidecar runs by.
 #[derive(Debug)]

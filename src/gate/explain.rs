@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::summary::{CallerSummary, Explanation, FactsSummary, RouteSummary, asks};
 use super::{Gate, RequestView, Rules, Trace, find, split_target};
@@ -13,7 +13,7 @@ use crate::live::{Lookup, Summary, View};
 use crate::rules::{RouteMatch, Sources};
 
 /// One request, as a person describes it.
-#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainRequest {
     /// The method.
@@ -165,6 +165,7 @@ impl Gate {
         };
         explanation.outcome = "deny";
         explanation.reason = denial.reason.reason();
+        explanation.code = Some(denial.reason.code());
         explanation.detail = denial.detail.as_ref().map(ToString::to_string);
         if let DenyReason::BadToken(fault) = denial.reason {
             explanation.detail = Some(match &explanation.detail {

@@ -16,6 +16,9 @@ pub struct Explanation {
     pub outcome: &'static str,
     /// Why: the grounds of a permit, or the reason of a denial.
     pub reason: &'static str,
+    /// The `code` that a denied client reads; absent when allowed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code: Option<&'static str>,
     /// What exactly is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
@@ -133,6 +136,7 @@ impl Explanation {
         Self {
             outcome: "deny",
             reason: "internal",
+            code: None,
             detail: None,
             route: None,
             captures: Vec::new(),

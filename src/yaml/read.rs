@@ -334,7 +334,6 @@ impl<'de> SeqAccess<'de> for Items<'de, '_> {
         let Some(node) = self.items.next() else { return Ok(None) };
         let item = seed.deserialize(Reader { node, left_out: self.left_out });
         item.map(Some).map_err(|error| error.in_node(node, self.left_out))
-        item.map(Some).map_err(|error| error.at(&node.place))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -367,7 +366,6 @@ impl<'de> MapAccess<'de> for Entries<'de, '_> {
         let value = seed.deserialize(Reader { node, left_out: self.left_out });
         // A type may find fault with a text only after the text was read; such an error has not passed the node yet.
         value.map_err(|error| error.in_node(node, self.left_out).of_entry(key))
-        value.map_err(|error| error.at(&node.place).of_entry(key))
     }
 }
 

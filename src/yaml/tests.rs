@@ -52,21 +52,6 @@ fn a_placed_value_is_captured_with_its_place() {
 }
 
 #[test]
-fn a_value_that_fails_to_parse_is_reported_where_it_stands() {
-    #[derive(Debug, Deserialize)]
-    #[serde(deny_unknown_fields)]
-    struct Roles {
-        #[expect(dead_code, reason = "only read")]
-        first: crate::domain::RoleSlug,
-        #[expect(dead_code, reason = "only read")]
-        others: Vec<crate::domain::RoleSlug>,
-    }
-    let error = |text| document(text).read::<Roles>().unwrap_err().place.to_string();
-    assert_eq!(error("{first: Boss, others: []}"), "f.yaml:1:9");
-    assert_eq!(error("{first: boss, others: [a, B]}"), "f.yaml:1:27");
-}
-
-#[test]
 fn errors_carry_the_innermost_place() {
     let error = |text| document(text).read::<Server>().unwrap_err().to_string();
     for (text, expected) in [

@@ -80,9 +80,9 @@ fn written(settings: &LogSettings, entries: &[Entry<'_>]) -> String {
 
 #[test]
 fn a_line_carries_what_is_needed_to_ask_why() {
-    let resource = ResourceRef::Id("authz_resource_1".into());
+    let resource = "authz_resource_1";
     let denied = Entry {
-        resource: Some(&resource),
+        resource: Some(resource),
         detail: Some("no role on it or above"),
         ..entry(Outcome::Denied(DenyReason::NotGranted))
     };
@@ -130,7 +130,7 @@ fn an_entry_that_is_not_written_is_not_built() {
 #[test]
 fn whatever_a_client_sends_a_line_stays_one_line_of_printable_text() {
     let nasty = "\"}\r\n{\"outcome\":\"allow\"\u{1b}[2J\u{9b}\u{202e}\u{0}";
-    let resource = ResourceRef::Id(nasty.into());
+    let resource = nasty;
     let denied = Entry {
         request_id: nasty,
         route: Some(nasty),
@@ -140,7 +140,7 @@ fn whatever_a_client_sends_a_line_stays_one_line_of_printable_text() {
         user: Some(nasty),
         organization: Some(nasty),
         membership: Some(nasty),
-        resource: Some(&resource),
+        resource: Some(resource),
         ..entry(Outcome::Denied(DenyReason::BadPath))
     };
     for format in [Format::Json, Format::Text] {

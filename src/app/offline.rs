@@ -1,0 +1,107 @@
+//! Everything that decides and nothing that listens: for commands that answer questions about a configuration.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{token_meters, tokens, world};
+use crate::config::{RuleTest, Sidecar};
+use crate::domain::Clock;
+use crate::domain::record::{CatalogRows, OrganizationRows};
+use crate::domain::{Epoch, OrganizationId, Revision};
+use crate::gate::{Explanation, Gate, RequestView, Rules};
+use crate::live::InstallError;
+use crate::rules::RouteTable;
+use crate::source::{FileSource, Organizations, Source, SourceError, Update};
+use crate::telemetry::MetricsError;
+use crate::token::{KeySets, KeySource, KeyStatus};
+
+/// Why questions cannot be answered.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// The facts cannot be read.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The facts contradict each other.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// Nothing can be fetched over TLS here.
+    #[error(transparent)]
+    Keys(#[from] crate::token::KeysError),
+    /// The metrics contradict each other.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
+
+/// A gate without a door, and how its keys are doing.
+pub struct Offline {
+    /// Decides.
+    pub gate: Gate,
+    /// The state of the keys that were loaded.
+    pub keys: Vec<KeyStatus>,
+}
+
+/// Which keys to load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoadKeys {
+    /// Those in files.
+    Files,
+    /// All, also over the network.
+    All,
+}
+
+/// Builds a gate from `config` as the sidecar would, with facts as they are now.
+///
+/// # Errors
+/// [`OfflineError`] when the facts are not acceptable.
+pub async fn gate(config: Sidecar, clock: Arc<dyn Clock>, load: LoadKeys) -> Result<Offline, OfflineError> {
+    let metrics = Arc::new(super::metrics()?);
+    let (world, _orders) = world(&config.facts, &clock, &metrics);
+    if let Some(file) = &config.facts.file
+        && let Update::Complete(complete) = FileSource::new(file.clone()).pull(None).await?
+        && let Organizations::All(organizations) = complete.organizations
+    {
+        world.install_all(complete.revision, &complete.catalog, organizations)?;
+        world.prove(clock.uptime());
+    }
+    let mut loaded = config.tokens.clone();
+    if load == LoadKeys::Files {
+        loaded.issuers.retain(|issuer| matches!(issuer.keys, KeySource::File(_)));
+    }
+    let keys = Arc::new(KeySets::new(&loaded, token_meters(&metrics)));
+    keys.refresh().await?;
+    let status = keys.status();
+    let upstreams: Vec<String> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+    let rules = Rules::new(config.rules, &upstreams, config.csrf_origins, &metrics);
+    let tokens = tokens(&loaded, config.token_cache_bytes, &keys, &metrics);
+    Ok(Offline { gate: Gate::new(rules, tokens, world, clock, metrics), keys: status })
+}
+
+/// What the rules make of one rule test.
+///
+/// # Errors
+/// [`OfflineError`] when the facts of the test contradict each other.
+pub async fn run_test(rules: &RouteTable, test: &RuleTest, clock: Arc<dyn Clock>) -> Result<Explanation, OfflineError> {
+    let metrics = Arc::new(super::metrics()?);
+    let nowhere = crate::config::Facts { file: None, max_staleness: Duration::MAX, max_memory: u64::MAX };
+    let (world, _orders) = world(&nowhere, &clock, &metrics);
+    let (catalog, organizations) = match &test.facts {
+        Some((catalog, organization, rows)) => (catalog.clone(), vec![(organization.clone(), rows.clone())]),
+        None => (CatalogRows::default(), Vec::<(OrganizationId, OrganizationRows)>::new()),
+    };
+    world.install_all(Revision { epoch: Epoch(0), seq: 1 }, &catalog, organizations)?;
+    world.prove(clock.uptime());
+    let settings = crate::token::Settings { issuers: Vec::new() };
+    let keys = Arc::new(KeySets::new(&settings, token_meters(&metrics)));
+    let tokens = tokens(&settings, 0, &keys, &metrics);
+    let gate = Gate::new(Rules::new(rules.clone(), &[], Vec::new(), &metrics), tokens, world, clock, metrics);
+    let request = RequestView {
+        method: &test.method,
+        target: test.target.as_bytes(),
+        is_absolute: false,
+        host: &test.host,
+        headers: &test.headers,
+        is_upgrade: test.headers.contains_key(http::header::UPGRADE),
+        body: test.body.as_deref(),
+    };
+    Ok(gate.explain_as(&request, test.caller.as_ref()).await)
+}
