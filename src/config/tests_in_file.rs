@@ -130,7 +130,10 @@ fn rule_test(
                     roles: Vec::new(),
                 });
             }
-            spec.invent_missing(environment, |_| caller.user.clone());
+            // Other memberships belong to other people.
+            spec.invent_missing(environment, |id| {
+                UserId::new(&format!("user_of_{id}")).unwrap_or_else(|_| caller.user.clone())
+            });
             let rows = environment.organization(&spec, model).map_err(|problems| {
                 let text: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
                 wrong(text.join("; "))
