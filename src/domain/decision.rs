@@ -203,7 +203,8 @@ impl Denial {
 }
 
 impl DenyReason {
-    /// The name of the reason: `code` of the answer, `reason` of metrics and log.
+    /// The name of the reason in metrics and log. The answer carries it as `code`, but says `not_granted` for what the client shall not
+    /// tell apart from that.
     pub fn code(self) -> &'static str {
         match self {
             Self::BadPath => "bad_path",
@@ -429,3 +430,6 @@ fn identify<'a>(
         MembershipStatus::Inactive | MembershipStatus::Pending => Err(DenyReason::MembershipInactive),
     }
 }
+
+#[cfg(test)]
+mod tests;
