@@ -1,5 +1,7 @@
 //! Advancing by changes gives what building from the changed rows gives: the same digest, the same answers, whatever the batches.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 mod reference_model;
 mod worlds;
 

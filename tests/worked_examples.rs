@@ -1,6 +1,8 @@
 //! The worked examples of the WorkOS documentation, each as it is told there, and the table of what each source of a permission is worth
 //! to `grants: token`, `live` and `both`.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 use portcullis::domain::discover::{NearestGrant, Via};
 use portcullis::domain::record::*;
 use portcullis::domain::{

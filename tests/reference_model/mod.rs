@@ -86,14 +86,17 @@ impl World {
                 Ok(id) => member = Some((model, id)),
             }
         }
+        let elsewhere = |resource: &ResourceRef<'_>| match resource {
+            ResourceRef::External { external_id, .. } => external_id != organization.as_str(),
+            ResourceRef::Id(_) => false,
+        };
         let mut resource = None;
         match &ask.resource {
             None => {}
-            Some(ResourceRef::External { external_id, .. }) if names_an_organization => {
-                if external_id != organization.as_str() {
-                    return Some(DenyReason::UnknownResource);
-                }
+            Some(reference) if names_an_organization && elsewhere(reference) => {
+                return Some(DenyReason::UnknownResource);
             }
+            Some(_) if names_an_organization => {}
             Some(reference) => match member.unwrap().0.resource(reference) {
                 None => return Some(DenyReason::UnknownResource),
                 Some(found) => resource = Some(found),
