@@ -1,10 +1,6 @@
 //! How long does it take to find the rule of a request, and to bring its path to canonical form?
 
-#![expect(
-    clippy::expect_used,
-    missing_docs,
-    reason = "a bench fails by panicking; criterion's macros document nothing"
-)]
+#![expect(clippy::expect_used, reason = "a bench fails by panicking")]
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use portcullis::domain::DenyReason;
 use portcullis::rules::{CanonicalPath, Context, PathCase, PathReading, RouteTable, TrailingSlash, Upstream, compile};
 use portcullis::yaml::{Problems, parse};
+use proptest::prelude::*;
 
 const EXACT: PathReading = PathReading { case: PathCase::Exact, trailing_slash: TrailingSlash::Distinct };
 const IGNORING_CASE: PathReading = PathReading { case: PathCase::Ignore, ..EXACT };
@@ -496,6 +497,95 @@ fn preflights_are_judged_by_the_rule_of_the_requested_method() {
         preflight("OPTIONS", "/x", &[&asking("PUT")[..], &asking("PUT")[..1]].concat()),
         Err(DenyReason::BadRequest)
     );
+}
+
+#[test]
+fn a_rule_that_wins_whatever_the_headers_are_is_not_weakened_by_them() {
+    table(
+        "
+- {id: strict, match: {path: /x, methods: [GET]}, require: 'a:b'}
+- {id: host, match: {path: /x, hosts: [h]}, require: 'a:b'}
+- {id: header, match: {path: /x, headers: {a: '1'}}, authenticated: true}
+- {id: any, match: {path: /x}, authenticated: true}
+",
+    );
+}
+
+#[test]
+fn the_narrower_content_type_wins() {
+    let table = table(
+        "
+- {id: grpc, match: {grpc: S/M}, authenticated: true}
+- {id: proto, match: {path: /S/M, methods: [POST], headers: {content-type: application/grpc+proto}}, authenticated: true}
+",
+    );
+    for (kind, route) in [("application/grpc+proto", "proto"), ("application/grpc", "grpc"), ("text/plain", "none")] {
+        assert_eq!(covered_by(&table, "POST h/S/M", &[("content-type", kind)]).as_deref(), Ok(route), "{kind}");
+    }
+}
+
+/// The rule that the words of the contract give, looked up without any index: of all rules that match, the one whose path has a literal
+/// over a capture over the rest, from the left.
+fn looked_up(patterns: &[String], path: &str, fold: bool) -> Option<usize> {
+    let fold = |text: &str| if fold { text.trim_end_matches('/').to_lowercase() } else { text.to_owned() };
+    let path = fold(path);
+    let path: Vec<&str> = path.split('/').skip(1).collect();
+    let kinds = |pattern: &str| -> Option<Vec<u8>> {
+        let pattern = fold(pattern);
+        let mut kinds = Vec::new();
+        for (index, segment) in pattern.split('/').skip(1).enumerate() {
+            if segment.ends_with("...}") {
+                let rest = path.get(index..).filter(|rest| rest.first().is_some_and(|first| !first.is_empty()))?;
+                return Some([kinds, vec![0; rest.len().min(1)]].concat());
+            }
+            kinds.push(match path.get(index)? {
+                found if segment.starts_with('{') && !found.is_empty() => 1,
+                found if *found == segment => 2,
+                _ => return None,
+            });
+        }
+        (kinds.len() == path.len()).then_some(kinds)
+    };
+    let matching = patterns.iter().enumerate().filter_map(|(index, pattern)| Some((kinds(pattern)?, index)));
+    matching.max_by_key(|(kinds, _)| kinds.clone()).map(|(_, index)| index)
+}
+
+fn pattern() -> impl Strategy<Value = String> {
+    let segment = prop::sample::select(vec!["a", "b", "B", "c", "{}"]);
+    let end = prop::sample::select(vec!["", "", "", "/", "/{rest...}"]);
+    (prop::collection::vec(segment, 1..4), end).prop_map(|(segments, end)| {
+        let captures = segments.iter().enumerate().map(|(index, text)| text.replace("{}", &format!("{{x{index}}}")));
+        format!("/{}{end}", captures.collect::<Vec<_>>().join("/"))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn the_tree_finds_what_looking_at_every_rule_finds(
+        patterns in prop::collection::hash_set(pattern(), 1..12),
+        paths in prop::collection::vec("(/[abBcd]){1,4}/?", 20),
+    ) {
+        let patterns: Vec<String> = patterns.into_iter().collect();
+        let rules: String = patterns
+            .iter()
+            .enumerate()
+            .map(|(index, pattern)| format!("- {{id: r{index}, match: {{path: '{pattern}'}}, public: true}}\n"))
+            .collect();
+        let generous = PathReading { case: PathCase::Ignore, trailing_slash: TrailingSlash::Same };
+        for (reading, fold) in [(EXACT, false), (generous, true)] {
+            let Ok(table) = table_for(&[("app", reading)], &rules) else {
+                prop_assert!(fold, "distinct patterns do not tie where paths are exact");
+                continue;
+            };
+            for path in &paths {
+                let found = covered_by(&table, &format!("GET h{path}"), &[]);
+                let expected = looked_up(&patterns, path, fold).map_or("none".to_owned(), |index| format!("r{index}"));
+                prop_assert_eq!(found, Ok(expected), "{} {}", path, rules);
+            }
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 use http::Method;
 use serde_json::Value;
 
-use super::conditions::{HeaderCondition, HostPattern, MethodCondition};
+use super::header::HeaderCondition;
+use super::host::HostPattern;
+use super::method::MethodCondition;
 use super::pattern::PathPattern;
 use super::spec::{
     ClaimValue, CorsPreflight, EncodedSlash, ImpersonationSpec, Mode, OnStale, PathReading, Revocations,

@@ -155,6 +155,8 @@ fn what_is_no_single_plain_document_is_refused_with_a_place() {
 fn aliases_are_expanded_within_bounds() {
     let node = document("a: &x {b: 1}\nc: *x\n");
     assert_eq!(node.get("c").unwrap().get("b").unwrap().place().to_string(), "f.yaml:1:11");
+    let many = format!("a: &x {{b: 1}}\nc: [{}]\n", ["*x"; 1000].join(", "));
+    assert_eq!(document(&many).get("c").unwrap().items().len(), 1000);
     let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..8 {
         let inner = vec![format!("*a{}", level - 1); 10].join(", ");
