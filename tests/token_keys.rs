@@ -214,7 +214,7 @@ async fn row_1_without_any_keys_ever_the_answer_is_keys_unavailable_and_then_it_
 async fn row_5_and_8_whatever_the_server_says_the_last_good_set_stays() {
     let elsewhere = Server::start(good(Algorithm::ES256)).await;
     let server = Server::start(good(Algorithm::RS256)).await;
-    let (keys, meters) = fetched_from(&server.url, Duration::from_millis(500));
+    let (keys, meters) = patient(&server.url);
     let verifier = JwtVerifier::new(Arc::clone(&keys));
     keys.refresh().await.unwrap();
     let generation = verifier.generation();
@@ -237,7 +237,6 @@ async fn row_5_and_8_whatever_the_server_says_the_last_good_set_stays() {
         (Answer::Padded(50 << 20, document([&key(Algorithm::ES256).jwk])), "more than 1048576 bytes"),
         (many(101), "101 keys, at most 100"),
         (many(10_000), "more than 1048576 bytes"),
-        (Answer::Drip, "did not answer completely"),
         (Answer::Redirect(elsewhere.url.clone()), "answered 302 Found, expected 200; redirects are not followed"),
         (Answer::Status(StatusCode::INTERNAL_SERVER_ERROR), "answered 500"),
         (Answer::Status(StatusCode::NO_CONTENT), "answered 204"),
@@ -258,6 +257,19 @@ async fn row_5_and_8_whatever_the_server_says_the_last_good_set_stays() {
     assert_eq!((keys.status()[0].keys, keys.status()[0].error.clone()), (100, None));
     let counted = |result| meters.refreshed.with_label_values(&["authkit", result]).get();
     assert_eq!((counted("changed"), counted("unchanged"), counted("failed")), (2, 0, failures));
+}
+
+#[tokio::test]
+async fn row_5_a_server_that_drips_is_given_up_at_the_deadline() {
+    let server = Server::start(good(Algorithm::RS256)).await;
+    let (before, _) = patient(&server.url);
+    before.refresh().await.unwrap();
+    server.say(Answer::Drip);
+    let (keys, _) = fetched_from(&server.url, Duration::from_millis(100));
+    keys.inherit(&before);
+    keys.refresh().await.unwrap();
+    assert!(error(&keys).contains("did not answer completely within 100ms"), "{}", error(&keys));
+    JwtVerifier::new(keys).verify(&key(Algorithm::RS256).token(&claims()), NOW).unwrap();
 }
 
 #[tokio::test]
