@@ -417,6 +417,26 @@ async fn row_3_and_4_a_flood_of_key_ids_causes_one_fetch_for_each_cool_down() {
     tasks.join_next().await.unwrap().unwrap().unwrap();
 }
 
+#[tokio::test]
+async fn a_rotation_is_noticed_by_tokens_without_a_key_id_too() {
+    let server = Server::start(good(Algorithm::ES256)).await;
+    let (keys, meters) = patient(&server.url);
+    let clock = Arc::new(Hand::default());
+    let (_stop, stopped) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(&keys).run(Arc::clone(&clock) as Arc<dyn Clock>, stopped));
+    loaded(&keys, 1).await;
+
+    let next = Signer::new(Algorithm::ES256);
+    server.say(Answer::Text(document([&next.jwk])));
+    clock.move_by(30);
+    let verifier = JwtVerifier::new(Arc::clone(&keys));
+    let token = next.sign(r#"{"alg":"ES256"}"#, &claims().to_string());
+    assert_eq!(refused(&verifier, &token), Signature, "answered at once");
+    counted(&meters, "changed", 2).await;
+    verifier.verify(&token, NOW).unwrap();
+}
+
 /// A token with a key id that nobody has; not signed, since nobody gets as far as that.
 fn unknown(round: usize, at: usize) -> String {
     let header = json!({"alg": "RS256", "kid": format!("{round}/{at}")}).to_string();
