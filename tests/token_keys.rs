@@ -214,7 +214,7 @@ async fn row_1_without_any_keys_ever_the_answer_is_keys_unavailable_and_then_it_
 async fn row_5_and_8_whatever_the_server_says_the_last_good_set_stays() {
     let elsewhere = Server::start(good(Algorithm::ES256)).await;
     let server = Server::start(good(Algorithm::RS256)).await;
-    let (keys, meters) = fetched_from(&server.url, Duration::from_millis(500));
+    let (keys, meters) = patient(&server.url);
     let verifier = JwtVerifier::new(Arc::clone(&keys));
     keys.refresh().await.unwrap();
     let generation = verifier.generation();
@@ -237,7 +237,6 @@ async fn row_5_and_8_whatever_the_server_says_the_last_good_set_stays() {
         (Answer::Padded(50 << 20, document([&key(Algorithm::ES256).jwk])), "more than 1048576 bytes"),
         (many(101), "101 keys, at most 100"),
         (many(10_000), "more than 1048576 bytes"),
-        (Answer::Drip, "did not answer completely"),
         (Answer::Redirect(elsewhere.url.clone()), "answered 302 Found, expected 200; redirects are not followed"),
         (Answer::Status(StatusCode::INTERNAL_SERVER_ERROR), "answered 500"),
         (Answer::Status(StatusCode::NO_CONTENT), "answered 204"),
@@ -258,6 +257,19 @@ async fn row_5_and_8_whatever_the_server_says_the_last_good_set_stays() {
     assert_eq!((keys.status()[0].keys, keys.status()[0].error.clone()), (100, None));
     let counted = |result| meters.refreshed.with_label_values(&["authkit", result]).get();
     assert_eq!((counted("changed"), counted("unchanged"), counted("failed")), (2, 0, failures));
+}
+
+#[tokio::test]
+async fn row_5_a_server_that_drips_is_given_up_at_the_deadline() {
+    let server = Server::start(good(Algorithm::RS256)).await;
+    let (before, _) = patient(&server.url);
+    before.refresh().await.unwrap();
+    server.say(Answer::Drip);
+    let (keys, _) = fetched_from(&server.url, Duration::from_millis(100));
+    keys.inherit(&before);
+    keys.refresh().await.unwrap();
+    assert!(error(&keys).contains("did not answer completely within 100ms"), "{}", error(&keys));
+    JwtVerifier::new(keys).verify(&key(Algorithm::RS256).token(&claims()), NOW).unwrap();
 }
 
 #[tokio::test]
@@ -403,6 +415,26 @@ async fn row_3_and_4_a_flood_of_key_ids_causes_one_fetch_for_each_cool_down() {
 
     stop.send(true).unwrap();
     tasks.join_next().await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_rotation_is_noticed_by_tokens_without_a_key_id_too() {
+    let server = Server::start(good(Algorithm::ES256)).await;
+    let (keys, meters) = patient(&server.url);
+    let clock = Arc::new(Hand::default());
+    let (_stop, stopped) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Arc::clone(&keys).run(Arc::clone(&clock) as Arc<dyn Clock>, stopped));
+    loaded(&keys, 1).await;
+
+    let next = Signer::new(Algorithm::ES256);
+    server.say(Answer::Text(document([&next.jwk])));
+    clock.move_by(30);
+    let verifier = JwtVerifier::new(Arc::clone(&keys));
+    let token = next.sign(r#"{"alg":"ES256"}"#, &claims().to_string());
+    assert_eq!(refused(&verifier, &token), Signature, "answered at once");
+    counted(&meters, "changed", 2).await;
+    verifier.verify(&token, NOW).unwrap();
 }
 
 /// A token with a key id that nobody has; not signed, since nobody gets as far as that.

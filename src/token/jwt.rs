@@ -24,6 +24,9 @@ use crate::domain::{Principal, TokenFault, UnixSeconds};
 /// The longest token that is looked at, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
+/// What stands for the key id of tokens that have none when new keys are asked for.
+const UNNAMED: &str = "";
+
 /// Verifies tokens against the key sets of their issuers.
 #[derive(Debug)]
 pub struct JwtVerifier {
@@ -61,6 +64,7 @@ impl TokenVerifier for JwtVerifier {
                 fault(TokenFault::UnknownKey, format!("issuer `{}` has no key {}", issuer.name, Quoted(id)))
             })?,
             None => set.only(header.algorithm).ok_or_else(|| {
+                keys.ask_for(UNNAMED, now);
                 fault(TokenFault::UnknownKey, "the token names no key, and the key set leaves more than one or none")
             })?,
         };
@@ -73,8 +77,13 @@ impl TokenVerifier for JwtVerifier {
         }
         let mut signature = Vec::with_capacity(parts.signature.len());
         decode("signature", parts.signature, &mut signature)?;
-        key.verify(parts.signed.as_bytes(), &signature)
-            .map_err(|_| fault(TokenFault::Signature, "the signature does not verify"))?;
+        key.verify(parts.signed.as_bytes(), &signature).map_err(|_| {
+            if header.key_id.is_none() {
+                // The issuer may have replaced its only key: without a key id, nothing else would tell.
+                keys.ask_for(UNNAMED, now);
+            }
+            fault(TokenFault::Signature, "the signature does not verify")
+        })?;
 
         let (principal, window) = claims::judge(&claims, issuer, now)?;
         Ok(Verified { proven: Arc::new(principal), window })
