@@ -439,3 +439,6 @@ fn identify<'a>(
         MembershipStatus::Inactive | MembershipStatus::Pending => Err(DenyReason::MembershipInactive),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ pub mod build;
 pub mod catalog;
 pub mod decision;
 pub mod digest;
+pub mod discover;
 pub mod id;
 pub mod principal;
 mod reason;
