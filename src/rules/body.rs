@@ -11,8 +11,8 @@ use std::fmt;
 use http::{HeaderMap, header};
 use serde::de::{self, DeserializeSeed, Deserializer, MapAccess, SeqAccess};
 
-use super::conditions::single_header;
 use super::fold::fold_case;
+use super::header::single_header;
 use super::template::Pointer;
 use crate::domain::{Denial, DenyReason};
 

@@ -1,19 +1,20 @@
 //! YAML to [`RouteTable`]: every rule is read and judged by itself, then against the others; all problems are reported together.
 
+mod access;
+mod matching;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::RouteTable;
-use super::conditions::{HeaderCondition, HostId, HostIndex, HostPattern, MethodCondition, MethodSet, Methods};
+use super::host::{HostId, HostIndex};
+use super::method::{MethodCondition, Methods};
 use super::pattern::PathPattern;
-use super::route::{Access, AskTemplate, Impersonation, ResourceTemplate, Route};
-use super::spec::{
-    AskSpec, DefaultsSpec, EncodedSlash, MatchSpec, OnStale, PathReading, RequireSpec, ResourceSpec, RouteSpec, Weaker,
-};
+use super::route::{ClaimCondition, Impersonation, Route};
+use super::spec::{DefaultsSpec, EncodedSlash, PathReading, RouteSpec, Weaker};
 use super::template::{Pointer, Source, Template};
 use super::tree::Tree;
-use crate::domain::Grants;
 use crate::yaml::{Node, Place, Placed, Problems, Size, Span};
 
 /// The most rules of one table.
@@ -68,14 +69,17 @@ pub fn compile(routes: &[Node], defaults: Option<&Node>, context: &Context<'_>) 
     if let Some(beyond) = routes.get(MOST_ROUTES) {
         problems.0.push(beyond.problem(format!("more than {MOST_ROUTES} routes")));
     }
-    let defaults = match defaults.map(Node::read_all::<DefaultsSpec>).transpose() {
-        Ok(defaults) => defaults.unwrap_or_default(),
-        Err(errors) => {
-            problems.extend(errors);
-            DefaultsSpec::default()
-        }
+    let (defaults, errors) = defaults.map_or_else(Default::default, Node::read_what_fits::<DefaultsSpec>);
+    let defaults_read = errors.0.is_empty();
+    problems.extend(errors);
+    let mut compiler = Compiler {
+        context,
+        defaults: defaults.unwrap_or_default(),
+        defaults_read,
+        methods,
+        problems,
+        pointers: Vec::new(),
     };
-    let mut compiler = Compiler { context, defaults, methods, problems, pointers: Vec::new() };
     compiler.check_defaults();
     let mut compiled = Vec::with_capacity(routes.len());
     for node in routes.iter().take(MOST_ROUTES) {
@@ -153,12 +157,14 @@ fn claims(route: &Route) -> impl Iterator<Item = &str> {
         Source::Claim(name) => Some(&**name),
         _ => None,
     });
-    route.require_claims.iter().map(|(name, _)| &**name).chain(values)
+    route.require_claims.iter().map(|claim| &*claim.name).chain(values)
 }
 
 struct Compiler<'a> {
     context: &'a Context<'a>,
     defaults: DefaultsSpec,
+    /// Whether the defaults could be read; if not, what a rule would take from them is not missed.
+    defaults_read: bool,
     methods: Methods,
     problems: Problems,
     /// Of the route at hand.
@@ -272,105 +278,13 @@ impl Compiler<'_> {
         }
     }
 
-    fn pattern(&mut self, matching: &Placed<MatchSpec>) -> Option<PathPattern> {
-        match (&matching.path, &matching.grpc) {
-            (Some(path), None) => match PathPattern::parse(path) {
-                Ok(pattern) => Some(pattern),
-                Err(error) => {
-                    self.problem(&path.place, error.to_string());
-                    None
-                }
-            },
-            (None, Some(grpc)) => {
-                if let Some(methods) = &matching.methods {
-                    self.problem(&methods.place, "`methods` beside `grpc`, which is always `POST`");
-                }
-                let pattern = PathPattern::grpc(grpc);
-                if pattern.is_none() {
-                    let message =
-                        format!("expected `package.Service/Method` or `package.Service/*`, found `{}`", grpc.value);
-                    self.problem(&grpc.place, message);
-                }
-                pattern
-            }
-            (Some(_), Some(grpc)) => {
-                self.problem(&grpc.place, "`grpc` beside `path`; a gRPC method is a path of its own");
-                None
-            }
-            (None, None) => {
-                self.problem(&matching.place, "missing key `path` or `grpc`");
-                None
-            }
-        }
-    }
-
-    fn methods(&mut self, matching: &MatchSpec) -> Option<MethodSet> {
-        if matching.grpc.is_some() {
-            return Some(MethodSet::POST);
-        }
-        let names = matching.methods.as_ref()?;
-        if names.is_empty() {
-            self.problem(&names.place, "no methods; leave the key out for all");
-        }
-        let mut set = MethodSet::NONE;
-        for name in &names.value {
-            match self.methods.named(name) {
-                Some(method) => set = set.with(method),
-                None if self.methods.named(&name.to_ascii_uppercase()).is_some() => {
-                    self.problem(&name.place, format!("method `{}` is not written in upper case", name.value));
-                }
-                None => {
-                    self.problem(&name.place, format!("method `{}` is neither registered nor configured", name.value))
-                }
-            }
-        }
-        Some(set)
-    }
-
-    fn hosts(&mut self, matching: &MatchSpec) -> Box<[HostPattern]> {
-        let Some(names) = &matching.hosts else { return Box::default() };
-        if names.is_empty() {
-            self.problem(&names.place, "no hosts; leave the key out for all");
-        }
-        let mut hosts = Vec::with_capacity(names.len());
-        for name in &names.value {
-            match HostPattern::parse(name) {
-                Some(host) => hosts.push(host),
-                None => self.problem(
-                    &name.place,
-                    format!("expected a host or `*.suffix` without port, found `{}`", name.value),
-                ),
-            }
-        }
-        hosts.sort();
-        hosts.dedup();
-        hosts.into()
-    }
-
-    fn conditions(&mut self, matching: &MatchSpec) -> Box<[HeaderCondition]> {
-        let mut conditions: Vec<HeaderCondition> = matching.grpc.iter().map(|_| HeaderCondition::grpc()).collect();
-        for (name, value) in matching.headers.iter().flat_map(|headers| &headers.value) {
-            match HeaderCondition::exact(name, value) {
-                None => self.problem(&value.place, format!("`{name}: {}` is not a header and its value", value.value)),
-                Some(condition) if condition.name() == "host" => {
-                    self.problem(&value.place, "header `host` as a condition; use `hosts`");
-                }
-                Some(condition) if conditions.iter().any(|other| other.name() == condition.name()) => {
-                    self.problem(&value.place, format!("header `{name}` twice; case, `-` and `_` do not count"));
-                }
-                Some(condition) => conditions.push(condition),
-            }
-        }
-        conditions.sort();
-        conditions.into()
-    }
-
     fn upstream(&mut self, spec: &RouteSpec) -> (Option<Arc<str>>, PathReading) {
         let upstream = match (&spec.upstream, &self.defaults.upstream, self.context.upstreams) {
             (Some(name), _, _) => self.upstream_named(name),
             (None, Some(name), all) => all.iter().find(|upstream| upstream.name == name.value),
             (None, None, [only]) => Some(only),
             (None, None, []) => None,
+            (None, None, _) if !self.defaults_read => None,
             (None, None, _) => {
                 self.problem(
                     &spec.id.place,
@@ -407,14 +321,14 @@ impl Compiler<'_> {
         Some(names.value.iter().map(|name| name.value.as_str().into()).collect())
     }
 
-    fn require_claims(&mut self, spec: &RouteSpec) -> Box<[(Box<str>, Box<[super::ClaimValue]>)]> {
+    fn require_claims(&mut self, spec: &RouteSpec) -> Box<[ClaimCondition]> {
         let Some(claims) = &spec.require_claims else { return Box::default() };
         let mut required = Vec::with_capacity(claims.len());
         for (name, values) in &claims.value {
             if name.is_empty() || values.0.is_empty() {
                 self.problem(&claims.place, format!("claim `{name}` needs a name and at least one value"));
             }
-            required.push((name.as_str().into(), values.0.clone().into()));
+            required.push(ClaimCondition { name: name.as_str().into(), values: values.0.clone().into() });
         }
         required.into()
     }
@@ -428,115 +342,6 @@ impl Compiler<'_> {
             }
         }
     }
-
-    fn access(&mut self, node: &Node, spec: &RouteSpec, pattern: Option<&PathPattern>) -> Option<Access> {
-        for flag in spec.authenticated.iter().chain(&spec.public).filter(|flag| !flag.value) {
-            self.problem(&flag.place, "only `true` can stand here; leave the key out instead");
-        }
-        match (&spec.require, &spec.authenticated, &spec.public) {
-            (Some(require), None, None) => self.require(spec, require, pattern),
-            (None, Some(_), None) => Some(Access::Authenticated),
-            (None, None, Some(_)) => Some(Access::Public),
-            _ => {
-                let message =
-                    format!("route `{}` needs exactly one of `require`, `authenticated` and `public`", spec.id.value);
-                self.problem(node.place(), message);
-                None
-            }
-        }
-    }
-
-    fn require(
-        &mut self,
-        spec: &RouteSpec,
-        require: &Placed<RequireSpec>,
-        pattern: Option<&PathPattern>,
-    ) -> Option<Access> {
-        let grants = self.grants(spec);
-        let (asks, any) = match &require.value {
-            RequireSpec::One(ask) => (vec![ask], false),
-            RequireSpec::Any(asks) => (asks.iter().map(|ask| &ask.value).collect(), true),
-            RequireSpec::All(asks) => (asks.iter().map(|ask| &ask.value).collect(), false),
-        };
-        if asks.is_empty() {
-            self.problem(&require.place, "nothing is required; write `authenticated: true` if any valid token will do");
-        }
-        if let Some(resource) = &spec.resource
-            && asks.iter().all(|ask| ask.resource.is_some())
-            && !asks.is_empty()
-        {
-            self.problem(&resource.place, "`resource` is never used: every part of `require` names its own");
-        }
-        let asks: Vec<AskTemplate> = asks.into_iter().filter_map(|ask| self.ask(spec, ask, grants, pattern)).collect();
-        Some(if any { Access::Any(asks.into()) } else { Access::All(asks.into()) })
-    }
-
-    fn grants(&mut self, spec: &RouteSpec) -> Grants {
-        let Some(grants) = spec.grants.as_ref().or(self.defaults.grants.as_ref()).cloned() else {
-            return Grants::default();
-        };
-        if grants.value != Grants::Token && !self.context.facts {
-            self.problem(&grants.place, "`grants` other than `token` needs facts, and `facts.source` is `none`");
-        }
-        grants.value
-    }
-
-    fn ask(
-        &mut self,
-        spec: &RouteSpec,
-        ask: &AskSpec,
-        grants: Grants,
-        pattern: Option<&PathPattern>,
-    ) -> Option<AskTemplate> {
-        let Some(resource) = ask.resource.as_ref().or(spec.resource.as_ref()) else {
-            return Some(AskTemplate { permission: ask.permission.clone(), resource: None, grants });
-        };
-        let pattern = pattern?;
-        let template = match &resource.value {
-            ResourceSpec::Id(id) => ResourceTemplate::Id(self.template(id, pattern)?),
-            ResourceSpec::External { resource_type, id } => {
-                ResourceTemplate::External { resource_type: resource_type.clone(), id: self.template(id, pattern)? }
-            }
-        };
-        if template.consults_facts() && !self.context.facts {
-            self.problem(&resource.place, "`resource` needs facts, and `facts.source` is `none`");
-        }
-        Some(AskTemplate { permission: ask.permission.clone(), resource: Some(template), grants })
-    }
-
-    /// Keys that promise something which would never be checked.
-    fn contradictions(&mut self, spec: &RouteSpec, access: &Access, conditions: &[HeaderCondition]) {
-        let kind = match access {
-            Access::Public => Some("public"),
-            Access::Authenticated => Some("authenticated"),
-            Access::All(_) | Access::Any(_) => None,
-        };
-        let of_permissions = [("resource", place(&spec.resource)), ("grants", place(&spec.grants))];
-        let of_tokens = [
-            ("organization", place(&spec.organization)),
-            ("require_claims", place(&spec.require_claims)),
-            ("tokens", place(&spec.tokens)),
-            ("impersonation", place(&spec.impersonation)),
-        ];
-        let tokens = of_tokens.into_iter().filter(|_| matches!(access, Access::Public));
-        for (key, place) in of_permissions.into_iter().filter(|_| kind.is_some()).chain(tokens) {
-            if let (Some(place), Some(kind)) = (place, kind) {
-                self.problem(place, format!("`{key}` has no meaning on a route that is `{kind}: true`"));
-            }
-        }
-        if let (Some(until), OnStale::Deny) =
-            (&spec.serve_until, spec.on_stale.or(self.defaults.on_stale).unwrap_or_default())
-        {
-            self.problem(&until.place, "`serve_until` has no meaning without `on_stale: serve`");
-        }
-        if let (Some(weaker), true) = (&spec.weaker, conditions.is_empty()) {
-            self.problem(&weaker.place, "`weaker` has no meaning without header conditions");
-        }
-    }
-}
-
-fn place<T>(placed: &Option<Placed<T>>) -> Option<&Place> {
-    placed.as_ref().map(|placed| &placed.place)
 }
 
 fn listed<'n>(names: impl Iterator<Item = &'n str>) -> String {

@@ -16,8 +16,10 @@
 
 mod body;
 mod compile;
-mod conditions;
 mod fold;
+mod header;
+mod host;
+mod method;
 mod overlap;
 mod path;
 mod pattern;
@@ -31,10 +33,12 @@ mod values;
 
 use std::ops::ControlFlow;
 
-use http::{HeaderMap, Method, header};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, HeaderName, ORIGIN};
+use http::{HeaderMap, Method};
 use smallvec::SmallVec;
 
-use conditions::{Closeness, HostId, HostIndex, MethodIndex};
+use host::{HostId, HostIndex};
+use method::{Closeness, MethodIndex, Methods};
 use tree::{Leaf, Tree};
 
 use crate::domain::requirement::Asks;
@@ -43,13 +47,12 @@ use crate::yaml::Problem;
 
 pub use body::{BodyError, BodyValues, readable as body_is_readable};
 pub use compile::{Context, Upstream, compile};
-pub use conditions::{
-    HostPattern, MethodSet, Methods, RepeatedHeader, fold_header, host_name, same_authority, single_header,
-};
+pub use header::{RepeatedHeader, fold_header, single_header};
+pub use host::{HostPattern, host_name, same_authority};
 pub use path::{BadPath, CanonicalPath, MAX_PATH_BYTES, split_target};
 pub use pattern::{Capture, PathPattern, PatternError, Segment};
 pub use query::QueryError;
-pub use route::{Access, AskTemplate, Impersonation, ResourceTemplate, Route};
+pub use route::{Access, AskTemplate, ClaimCondition, Impersonation, ResourceTemplate, Route};
 pub use spec::{
     AskSpec, ClaimValue, CorsPreflight, DefaultsSpec, EncodedSlash, ImpersonationSpec, MatchSpec, Mode, OnStale,
     OneOrMore, PathCase, PathReading, RequireSpec, ResourceSpec, Revocations, RouteSpec, TrailingSlash, Weaker,
@@ -146,16 +149,16 @@ impl RouteTable {
         headers: &HeaderMap,
     ) -> Result<Option<RouteMatch<'t, 'p>>, Denial> {
         if method != Method::OPTIONS
-            || !headers.contains_key(header::ORIGIN)
-            || !headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+            || !headers.contains_key(ORIGIN)
+            || !headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
         {
             return Ok(None);
         }
-        let one = |name: header::HeaderName| {
+        let one = |name: HeaderName| {
             single_header(headers, name.as_str()).map_err(|repeated| bad_request(&repeated.to_string()))
         };
-        one(header::ORIGIN)?;
-        let requested = one(header::ACCESS_CONTROL_REQUEST_METHOD)?.and_then(|name| name.to_str().ok());
+        one(ORIGIN)?;
+        let requested = one(ACCESS_CONTROL_REQUEST_METHOD)?.and_then(|name| name.to_str().ok());
         let requested = requested.and_then(|name| self.methods.named(name));
         let requested = requested.ok_or_else(|| bad_request("requested method is unknown"))?;
         let found = self.find_method(requested, host, path, headers)?;
@@ -231,18 +234,18 @@ impl RouteTable {
     /// The most specific rule of a leaf that matches: by host, then method, then header conditions.
     fn best<'t>(&'t self, leaf: &Leaf, selection: Selection<'_>) -> Result<Option<&'t Route>, Denial> {
         for host in selection.hosts {
-            let mut best: Option<(Closeness, usize, &Route)> = None;
+            let mut best: Option<((Closeness, usize), &Route)> = None;
             for route in leaf.of(*host).iter().filter_map(|index| self.routes.get(*index)) {
                 let Some(closeness) = route.method_condition.closeness(selection.method) else { continue };
-                let rank = (closeness, route.conditions.len());
-                if best.is_some_and(|(closeness, conditions, _)| rank <= (closeness, conditions)) {
+                let rank = (closeness, header::weight(&route.conditions));
+                if best.is_some_and(|(best, _)| rank <= best) {
                     continue;
                 }
-                if route.conditions.is_empty() || conditions::all_hold(&route.conditions, selection.headers)? {
-                    best = Some((rank.0, rank.1, route));
+                if route.conditions.is_empty() || header::all_hold(&route.conditions, selection.headers)? {
+                    best = Some((rank, route));
                 }
             }
-            if let Some((_, _, route)) = best {
+            if let Some((_, route)) = best {
                 return Ok(Some(route));
             }
         }

@@ -3,9 +3,12 @@
 use std::collections::HashSet;
 
 use super::RouteTable;
-use super::conditions::{HostPattern, MethodSet, Relation, relation};
+use super::header::{HeaderCondition, Relation, relation};
+use super::host::HostPattern;
+use super::method::MethodSet;
 use super::pattern::Segment;
 use super::route::{Access, Route};
+use super::spec::PathReading;
 use super::strength::{implies, weaker};
 use super::tree::{Behind, Tree};
 use crate::yaml::{Problem, Problems};
@@ -29,7 +32,8 @@ impl RouteTable {
         problems: &mut Problems,
     ) {
         for group in tree.leaves().flat_map(|leaf| leaf.groups()) {
-            let routes: Vec<&Route> = group.iter().filter_map(|index| self.routes.get(*index)).collect();
+            let mut routes: Vec<&Route> = group.iter().filter_map(|index| self.routes.get(*index)).collect();
+            routes.sort_by_key(|route| route.index);
             for (place, one) in routes.iter().enumerate() {
                 for other in routes.iter().take(place) {
                     let contested = one.method_condition.contested(other.method_condition);
@@ -39,21 +43,20 @@ impl RouteTable {
                         && counts(one, other)
                         && known.insert((other.index, one.index))
                     {
-                        problems.0.push(self.tie(one, other, contested, related));
+                        problems.0.push(self.tie(tree, one, other, contested, related));
                     }
                 }
             }
         }
     }
 
-    fn tie(&self, one: &Route, other: &Route, contested: MethodSet, related: Relation) -> Problem {
-        let methods: Vec<&str> = self.methods.names_in(contested).take(3).collect();
-        let example = if contested == MethodSet::ALL { "requests".to_owned() } else { methods.join(" and ") };
-        let but = if related == Relation::Crossing { " that meet the header conditions of both" } else { "" };
-        let read =
-            if one.pattern.to_string() == other.pattern.to_string() { "" } else { ", as their upstream reads paths" };
+    fn tie(&self, tree: &Tree, one: &Route, other: &Route, contested: MethodSet, related: Relation) -> Problem {
+        let methods: Vec<&str> = self.methods.names_in(contested).collect();
+        let methods = if contested == MethodSet::ALL { "any method".to_owned() } else { methods.join(" and ") };
+        let headers = if related == Relation::Crossing { " and the headers of both" } else { "" };
+        let read = if tree.reading() == PathReading::default() { "" } else { " as their upstream reads paths" };
         one.place.problem(format!(
-            "route `{}` ties with route `{}` at {}: {example} for `{}`{but} match both, and neither is more specific{read}",
+            "route `{}` ties with route `{}` at {}: `{}` with {methods}{headers} matches both{read}, and neither is more specific",
             one.id, other.id, other.place, one.pattern
         ))
     }
@@ -73,7 +76,7 @@ impl RouteTable {
 
     fn weakened_by_headers(&self, route: &Route) -> Option<&Route> {
         // The content type of gRPC is part of the protocol: it is compared with rules for the very same path only.
-        let only_grpc = route.conditions.iter().all(super::conditions::HeaderCondition::is_grpc);
+        let only_grpc = route.conditions.iter().all(HeaderCondition::is_grpc);
         let mut same = Vec::new();
         let mut others = Vec::new();
         self.exact.behind(&route.pattern, &mut |index, behind| match (self.routes.get(index), behind) {
@@ -84,10 +87,13 @@ impl RouteTable {
         let without = |other: &&&Route| relation(&route.conditions, &other.conditions) == Relation::Narrower;
         let mut open = route.method_condition.covered();
         for other in same.iter().filter(without).filter(|other| hosts_overlap(route, other)) {
-            if open.and(other.method_condition.covered()).is_empty() {
+            if open.and(other.method_condition.covered()).is_empty()
+                || route.hosts.is_empty() && !other.hosts.is_empty()
+            {
                 continue;
             }
-            if !implies(route, other) {
+            let named_closer = other.method_condition.is_closer_than(route.method_condition);
+            if !named_closer && !implies(route, other) {
                 return Some(other);
             }
             // What an unconditional rule of the same path covers never falls through to a less specific path.

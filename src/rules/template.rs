@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::conditions::fold_header;
+use super::header::fold_header;
 use super::pattern::{Capture, PathPattern};
 
 /// Text with values of the request in it. Never empty.

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use hashbrown::HashMap;
 use smallvec::SmallVec;
 
-use super::conditions::HostId;
 use super::fold::fold_case;
+use super::host::HostId;
 use super::path::CanonicalPath;
 use super::pattern::{PathPattern, Segment};
 use super::spec::{PathCase, PathReading, TrailingSlash};

@@ -6,7 +6,7 @@ use http::HeaderMap;
 use serde_json::{Map, Value as Json};
 
 use super::body::BodyValues;
-use super::conditions::single_header;
+use super::header::single_header;
 use super::path::CanonicalPath;
 use super::query;
 use super::route::{AskTemplate, ResourceTemplate};
