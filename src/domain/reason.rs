@@ -1,10 +1,43 @@
 //! The reasons as a closed list: how many there are, and each one's place among them.
 
-use super::decision::DenyReason;
+use super::decision::{DenyReason, TokenFault};
 
 impl DenyReason {
-    /// How many reasons there are; the faults of a token count as one.
-    pub const COUNT: usize = 29;
+    /// Every reason once; the faults of a token count as one.
+    pub const ALL: [Self; 29] = [
+        Self::BadPath,
+        Self::BadRequest,
+        Self::AmbiguousCredentials,
+        Self::BadValue,
+        Self::BadRevision,
+        Self::MissingToken,
+        Self::BadToken(TokenFault::Malformed),
+        Self::Revoked,
+        Self::NotGranted,
+        Self::UnknownResource,
+        Self::UnknownMembership,
+        Self::MembershipInactive,
+        Self::WrongOrganization,
+        Self::NotAccepted,
+        Self::CrossSite,
+        Self::NoRoute,
+        Self::Timeout,
+        Self::BodyTooLarge,
+        Self::TargetTooLong,
+        Self::UnsupportedBody,
+        Self::HeadersTooLarge,
+        Self::Internal,
+        Self::KeysUnavailable,
+        Self::FactsUnavailable,
+        Self::FactsStale,
+        Self::RevisionUnavailable,
+        Self::Overloaded,
+        Self::UpstreamUnreachable,
+        Self::UpstreamTimeout,
+    ];
+
+    /// How many reasons there are.
+    pub const COUNT: usize = Self::ALL.len();
 
     /// The position of this reason among all, below [`COUNT`](Self::COUNT): a place in a flat array of counters.
     pub fn ordinal(self) -> usize {
@@ -47,45 +80,12 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::domain::TokenFault;
-
-    const ALL: [DenyReason; DenyReason::COUNT] = [
-        DenyReason::BadPath,
-        DenyReason::BadRequest,
-        DenyReason::AmbiguousCredentials,
-        DenyReason::BadValue,
-        DenyReason::BadRevision,
-        DenyReason::MissingToken,
-        DenyReason::BadToken(TokenFault::Expired),
-        DenyReason::Revoked,
-        DenyReason::NotGranted,
-        DenyReason::UnknownResource,
-        DenyReason::UnknownMembership,
-        DenyReason::MembershipInactive,
-        DenyReason::WrongOrganization,
-        DenyReason::NotAccepted,
-        DenyReason::CrossSite,
-        DenyReason::NoRoute,
-        DenyReason::Timeout,
-        DenyReason::BodyTooLarge,
-        DenyReason::TargetTooLong,
-        DenyReason::UnsupportedBody,
-        DenyReason::HeadersTooLarge,
-        DenyReason::Internal,
-        DenyReason::KeysUnavailable,
-        DenyReason::FactsUnavailable,
-        DenyReason::FactsStale,
-        DenyReason::RevisionUnavailable,
-        DenyReason::Overloaded,
-        DenyReason::UpstreamUnreachable,
-        DenyReason::UpstreamTimeout,
-    ];
 
     #[test]
     fn every_reason_has_its_own_name_and_its_own_place() {
-        let names: BTreeSet<_> = ALL.iter().map(|reason| reason.reason()).collect();
+        let names: BTreeSet<_> = DenyReason::ALL.iter().map(|reason| reason.reason()).collect();
         assert_eq!(names.len(), DenyReason::COUNT);
-        let places: BTreeSet<_> = ALL.iter().map(|reason| reason.ordinal()).collect();
+        let places: BTreeSet<_> = DenyReason::ALL.iter().map(|reason| reason.ordinal()).collect();
         assert_eq!(places, (0..DenyReason::COUNT).collect());
     }
 

@@ -184,6 +184,17 @@ async fn the_pace_returns_when_the_source_does() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_after_a_recovery_is_a_first_one() {
+    let outage = std::iter::repeat_with(|| Answer::Unavailable).take(10).chain([Answer::Facts(1)]);
+    let hiccups = (0..1000).flat_map(|_| [Answer::Unavailable, Answer::Unchanged]);
+    let running = run(Settings::REMOTE, outage.chain(hiccups));
+    let _ = running.age_at(SECOND * 1000).await;
+    // The outage takes five minutes at most; afterwards a hiccup costs two seconds at most, and an answer one.
+    let asked = running.script.asked.load(Ordering::Relaxed);
+    assert!(asked > 450, "{asked}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_panic_is_an_error_like_any_other() {
     let running = run(Settings::LOCAL, [Answer::Panic, Answer::Facts(1)]);
     assert!(running.age_at(SECOND * 5).await.unwrap() <= 1000);

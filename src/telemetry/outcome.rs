@@ -90,3 +90,23 @@ impl Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_a_place_of_its_own() {
+        let grounds = [Ground::Granted, Ground::Public, Ground::Authenticated, Ground::Preflight].map(Outcome::Allowed);
+        let reasons = DenyReason::ALL.into_iter();
+        let refused =
+            reasons.flat_map(|reason| [Outcome::Denied, Outcome::Shadowed, Outcome::Failed].map(|end| end(reason)));
+        let all: Vec<_> = grounds.into_iter().chain(refused).collect();
+        let places: BTreeSet<_> = all.iter().map(|outcome| outcome.ordinal()).collect();
+        assert_eq!(places, (0..Outcome::COUNT).collect());
+        let names: BTreeSet<_> = all.iter().map(|outcome| (outcome.word(), outcome.reason())).collect();
+        assert_eq!(names.len(), Outcome::COUNT);
+    }
+}
