@@ -21,8 +21,17 @@
 //! | 6 wiring | [`app`] | builds every part once, runs, drains, shuts down |
 //! | 7 door plate | [`cli`] | one file per command |
 
+pub mod admin;
+pub mod app;
+pub mod config;
 pub mod domain;
+pub mod gate;
+pub mod live;
+pub mod proxy;
+pub mod rules;
+pub mod source;
+pub mod sync;
 pub mod telemetry;
 pub mod token;
-pub mod rules;
+pub mod wire;
 pub mod yaml;

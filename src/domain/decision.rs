@@ -203,6 +203,51 @@ impl Denial {
 }
 
 impl DenyReason {
+    /// The `code` of the answer that the client gets.
+    ///
+    /// A client must not learn whether a resource exists or which further condition it failed, so some reasons share a code.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::UnknownResource | Self::NotAccepted => Self::NotGranted.reason(),
+            other => other.reason(),
+        }
+    }
+
+    /// The `reason` of log lines and metrics: as [`code`](Self::code), but it tells an unknown resource from a missing grant.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::BadPath => "bad_path",
+            Self::BadRequest => "bad_request",
+            Self::AmbiguousCredentials => "ambiguous_credentials",
+            Self::BadValue => "bad_value",
+            Self::BadRevision => "bad_revision",
+            Self::MissingToken => "missing_token",
+            Self::BadToken(_) => "bad_token",
+            Self::Revoked => "revoked",
+            Self::NotGranted => "not_granted",
+            Self::UnknownResource => "unknown_resource",
+            Self::UnknownMembership => "unknown_membership",
+            Self::MembershipInactive => "membership_inactive",
+            Self::WrongOrganization => "wrong_organization",
+            Self::NotAccepted => "not_accepted",
+            Self::CrossSite => "cross_site",
+            Self::NoRoute => "no_route",
+            Self::Timeout => "timeout",
+            Self::BodyTooLarge => "body_too_large",
+            Self::TargetTooLong => "target_too_long",
+            Self::UnsupportedBody => "unsupported_body",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::Internal => "internal",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::FactsUnavailable => "facts_unavailable",
+            Self::FactsStale => "facts_stale",
+            Self::RevisionUnavailable => "revision_unavailable",
+            Self::Overloaded => "overloaded",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamTimeout => "upstream_timeout",
+        }
+    }
+
     /// Whether we could not tell, for a reason that may pass by itself (503).
     pub fn is_outage(self) -> bool {
         matches!(
@@ -248,6 +293,26 @@ impl DenyReason {
             | Self::Overloaded
             | Self::UpstreamUnreachable
             | Self::UpstreamTimeout => false,
+        }
+    }
+}
+
+impl TokenFault {
+    /// The name of the fault: `reason` of a `bad_token` answer.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Malformed => "malformed",
+            Self::Algorithm => "algorithm",
+            Self::Signature => "signature",
+            Self::UnknownKey => "unknown_key",
+            Self::Issuer => "issuer",
+            Self::Audience => "audience",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Lifetime => "lifetime",
+            Self::WrongKind => "wrong_kind",
+            Self::MissingClaim => "missing_claim",
+            Self::IdentityMismatch => "identity_mismatch",
         }
     }
 }

@@ -322,6 +322,11 @@ impl ResourceTypeSlug {
     /// The type of the root resource of every organization.
     pub const ORGANIZATION: &'static str = "organization";
 
+    /// The type of the root resources, as a slug.
+    pub fn organization() -> Self {
+        Self { text: Self::ORGANIZATION.into(), kind: PhantomData }
+    }
+
     /// Whether this is the type of the root resources.
     pub fn is_organization(&self) -> bool {
         self.as_str() == Self::ORGANIZATION

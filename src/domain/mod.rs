@@ -2,8 +2,10 @@
 
 pub mod build;
 pub mod catalog;
+pub mod claims;
 pub mod decision;
 pub mod digest;
+pub mod discover;
 pub mod id;
 pub mod principal;
 mod reason;

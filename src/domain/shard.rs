@@ -13,6 +13,7 @@ mod records;
 mod roles;
 mod rows;
 
+use std::iter;
 use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
@@ -236,13 +237,16 @@ impl Shard {
         resource: u32,
     ) -> Option<Grant> {
         let chain = self.chain(resource);
-        let held = |holder, row: Row<'_, RoleIndex>| {
+        self.rows_of(member).find_map(|(holder, row)| {
             let (on, role) = row.find(&chain, |role| self.permits(catalog, role, asked))?;
             Some(Grant { member, holder, role, on, asked: resource })
-        };
-        held(Holder::Direct, self.member_grants.row(member)).or_else(|| {
-            self.groups_of(member).find_map(|group| held(Holder::Group(group), self.group_grants.row(group)))
         })
+    }
+
+    /// The roles a membership holds on resources: assigned to itself, then group by group.
+    pub(super) fn rows_of(&self, member: u32) -> impl Iterator<Item = (Holder, Row<'_, RoleIndex>)> {
+        let by_groups = self.groups_of(member).map(|group| (Holder::Group(group), self.group_grants.row(group)));
+        iter::once((Holder::Direct, self.member_grants.row(member))).chain(by_groups)
     }
 
     /// An organization role with the permission that the membership has now.

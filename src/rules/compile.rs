@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::RouteTable;
 use super::conditions::{HeaderCondition, HostId, HostIndex, HostPattern, MethodCondition, MethodSet, Methods};
 use super::pattern::PathPattern;
-use super::route::{Access, AskTemplate, Impersonation, ResourceTemplate, Route};
+use super::route::{Access, AskTemplate, ClaimCondition, Impersonation, ResourceTemplate, Route};
 use super::spec::{
     AskSpec, DefaultsSpec, EncodedSlash, MatchSpec, OnStale, PathReading, RequireSpec, ResourceSpec, RouteSpec, Weaker,
 };
@@ -68,14 +68,17 @@ pub fn compile(routes: &[Node], defaults: Option<&Node>, context: &Context<'_>) 
     if let Some(beyond) = routes.get(MOST_ROUTES) {
         problems.0.push(beyond.problem(format!("more than {MOST_ROUTES} routes")));
     }
-    let defaults = match defaults.map(Node::read_all::<DefaultsSpec>).transpose() {
-        Ok(defaults) => defaults.unwrap_or_default(),
-        Err(errors) => {
-            problems.extend(errors);
-            DefaultsSpec::default()
-        }
+    let (defaults, errors) = defaults.map_or_else(Default::default, Node::read_what_fits::<DefaultsSpec>);
+    let defaults_read = errors.0.is_empty();
+    problems.extend(errors);
+    let mut compiler = Compiler {
+        context,
+        defaults: defaults.unwrap_or_default(),
+        defaults_read,
+        methods,
+        problems,
+        pointers: Vec::new(),
     };
-    let mut compiler = Compiler { context, defaults, methods, problems, pointers: Vec::new() };
     compiler.check_defaults();
     let mut compiled = Vec::with_capacity(routes.len());
     for node in routes.iter().take(MOST_ROUTES) {
@@ -153,12 +156,14 @@ fn claims(route: &Route) -> impl Iterator<Item = &str> {
         Source::Claim(name) => Some(&**name),
         _ => None,
     });
-    route.require_claims.iter().map(|(name, _)| &**name).chain(values)
+    route.require_claims.iter().map(|claim| &*claim.name).chain(values)
 }
 
 struct Compiler<'a> {
     context: &'a Context<'a>,
     defaults: DefaultsSpec,
+    /// Whether the defaults could be read; if not, what a rule would take from them is not missed.
+    defaults_read: bool,
     methods: Methods,
     problems: Problems,
     /// Of the route at hand.
@@ -349,14 +354,19 @@ impl Compiler<'_> {
 
     fn conditions(&mut self, matching: &MatchSpec) -> Box<[HeaderCondition]> {
         let mut conditions: Vec<HeaderCondition> = matching.grpc.iter().map(|_| HeaderCondition::grpc()).collect();
-        for (name, value) in matching.headers.iter().flat_map(|headers| &headers.value) {
+        let mut entries: Vec<_> = matching.headers.iter().flat_map(|headers| &headers.value).collect();
+        entries.sort_by_key(|(_, value)| &value.place);
+        for (name, value) in entries {
             match HeaderCondition::exact(name, value) {
                 None => self.problem(&value.place, format!("`{name}: {}` is not a header and its value", value.value)),
                 Some(condition) if condition.name() == "host" => {
                     self.problem(&value.place, "header `host` as a condition; use `hosts`");
                 }
                 Some(condition) if conditions.iter().any(|other| other.name() == condition.name()) => {
-                    self.problem(&value.place, format!("header `{name}` twice; case, `-` and `_` do not count"));
+                    self.problem(
+                        &value.place,
+                        format!("header `{name}` a second time; case, `-` and `_` do not count"),
+                    );
                 }
                 Some(condition) => conditions.push(condition),
             }
@@ -371,6 +381,7 @@ impl Compiler<'_> {
             (None, Some(name), all) => all.iter().find(|upstream| upstream.name == name.value),
             (None, None, [only]) => Some(only),
             (None, None, []) => None,
+            (None, None, _) if !self.defaults_read => None,
             (None, None, _) => {
                 self.problem(
                     &spec.id.place,
@@ -407,14 +418,14 @@ impl Compiler<'_> {
         Some(names.value.iter().map(|name| name.value.as_str().into()).collect())
     }
 
-    fn require_claims(&mut self, spec: &RouteSpec) -> Box<[(Box<str>, Box<[super::ClaimValue]>)]> {
+    fn require_claims(&mut self, spec: &RouteSpec) -> Box<[ClaimCondition]> {
         let Some(claims) = &spec.require_claims else { return Box::default() };
         let mut required = Vec::with_capacity(claims.len());
         for (name, values) in &claims.value {
             if name.is_empty() || values.0.is_empty() {
                 self.problem(&claims.place, format!("claim `{name}` needs a name and at least one value"));
             }
-            required.push((name.as_str().into(), values.0.clone().into()));
+            required.push(ClaimCondition { name: name.as_str().into(), values: values.0.clone().into() });
         }
         required.into()
     }

@@ -49,7 +49,7 @@ pub use conditions::{
 pub use path::{BadPath, CanonicalPath, MAX_PATH_BYTES, split_target};
 pub use pattern::{Capture, PathPattern, PatternError, Segment};
 pub use query::QueryError;
-pub use route::{Access, AskTemplate, Impersonation, ResourceTemplate, Route};
+pub use route::{Access, AskTemplate, ClaimCondition, Impersonation, ResourceTemplate, Route};
 pub use spec::{
     AskSpec, ClaimValue, CorsPreflight, DefaultsSpec, EncodedSlash, ImpersonationSpec, MatchSpec, Mode, OnStale,
     OneOrMore, PathCase, PathReading, RequireSpec, ResourceSpec, Revocations, RouteSpec, TrailingSlash, Weaker,

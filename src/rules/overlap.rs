@@ -6,6 +6,7 @@ use super::RouteTable;
 use super::conditions::{HostPattern, MethodSet, Relation, relation};
 use super::pattern::Segment;
 use super::route::{Access, Route};
+use super::spec::PathReading;
 use super::strength::{implies, weaker};
 use super::tree::{Behind, Tree};
 use crate::yaml::{Problem, Problems};
@@ -39,21 +40,20 @@ impl RouteTable {
                         && counts(one, other)
                         && known.insert((other.index, one.index))
                     {
-                        problems.0.push(self.tie(one, other, contested, related));
+                        problems.0.push(self.tie(tree, one, other, contested, related));
                     }
                 }
             }
         }
     }
 
-    fn tie(&self, one: &Route, other: &Route, contested: MethodSet, related: Relation) -> Problem {
-        let methods: Vec<&str> = self.methods.names_in(contested).take(3).collect();
-        let example = if contested == MethodSet::ALL { "requests".to_owned() } else { methods.join(" and ") };
-        let but = if related == Relation::Crossing { " that meet the header conditions of both" } else { "" };
-        let read =
-            if one.pattern.to_string() == other.pattern.to_string() { "" } else { ", as their upstream reads paths" };
+    fn tie(&self, tree: &Tree, one: &Route, other: &Route, contested: MethodSet, related: Relation) -> Problem {
+        let methods: Vec<&str> = self.methods.names_in(contested).collect();
+        let methods = if contested == MethodSet::ALL { "any method".to_owned() } else { methods.join(" and ") };
+        let headers = if related == Relation::Crossing { " and the headers of both" } else { "" };
+        let read = if tree.reading() == PathReading::default() { "" } else { " as their upstream reads paths" };
         one.place.problem(format!(
-            "route `{}` ties with route `{}` at {}: {example} for `{}`{but} match both, and neither is more specific{read}",
+            "route `{}` ties with route `{}` at {}: `{}` with {methods}{headers} matches both{read}, and neither is more specific",
             one.id, other.id, other.place, one.pattern
         ))
     }

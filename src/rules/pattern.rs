@@ -75,6 +75,9 @@ pub enum PatternError {
         /// The name.
         name: String,
     },
+    /// More segments than [`PathPattern::MOST_SEGMENTS`].
+    #[error("path has more than {} segments", PathPattern::MOST_SEGMENTS)]
+    TooLong,
     /// Something after `{name...}`.
     #[error("`{{{name}...}}` takes the rest of the path and has to be its last segment")]
     NotLast {
@@ -84,6 +87,9 @@ pub enum PatternError {
 }
 
 impl PathPattern {
+    /// The most segments a pattern may have.
+    pub const MOST_SEGMENTS: usize = 64;
+
     /// Parses the `path` of a route. Literals may be written decoded or percent-encoded; they are compared decoded.
     ///
     /// # Errors
@@ -106,6 +112,9 @@ impl PathPattern {
                     return Err(PatternError::Repeated { name: name.to_owned() });
                 }
                 segments.push(segment);
+                if segments.len() > Self::MOST_SEGMENTS {
+                    return Err(PatternError::TooLong);
+                }
             }
         }
         if let (Some(Segment::Rest(name)), true) = (segments.last(), trailing_slash) {
@@ -258,6 +267,8 @@ mod tests {
         ] {
             assert_eq!(PathPattern::parse(text).unwrap_err().to_string(), reason, "{text}");
         }
+        assert!(PathPattern::parse(&"/a".repeat(64)).is_ok());
+        assert_eq!(PathPattern::parse(&"/a".repeat(65)), Err(PatternError::TooLong));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! One rule, ready to judge: everything a request of it may be asked, all defaults settled.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub struct Route {
     /// Whether tokens with an `act` claim are accepted.
     pub impersonation: Impersonation,
     /// Claims that the token must have, each with one of the values.
-    pub require_claims: Box<[(Box<str>, Box<[ClaimValue]>)]>,
+    pub require_claims: Box<[ClaimCondition]>,
     /// What happens to preflight requests.
     pub cors_preflight: CorsPreflight,
     /// The issuers whose tokens are accepted; `None` = all.
@@ -69,6 +70,15 @@ pub struct Route {
     pub(super) reading: PathReading,
     /// Whether its header conditions may select a weaker requirement.
     pub(super) weaker_acknowledged: bool,
+}
+
+/// A claim that a token must have: one of the values, or a list with one of them in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimCondition {
+    /// The claim.
+    pub name: Box<str>,
+    /// What it may be. Never empty.
+    pub values: Box<[ClaimValue]>,
 }
 
 /// What a caller needs.
@@ -168,16 +178,8 @@ impl Route {
         if principal.impersonated && self.impersonation.refuses(method) {
             return refused("the token impersonates, which the route does not accept".to_owned());
         }
-        for (name, values) in &self.require_claims {
-            let fits = |claim: &Value| values.iter().any(|value| value.is(claim));
-            let fits = match principal.claims.get(&**name) {
-                Some(Value::Array(items)) => items.iter().any(fits),
-                Some(claim) => fits(claim),
-                None => false,
-            };
-            if !fits {
-                return refused(format!("claim `{name}` is not what the route requires"));
-            }
+        if let Some(claim) = self.require_claims.iter().find(|claim| !claim.holds(principal)) {
+            return refused(format!("claim `{}` is not what the route requires", claim.name));
         }
         Ok(())
     }
@@ -189,6 +191,17 @@ impl Route {
     }
 }
 
+impl ClaimCondition {
+    fn holds(&self, principal: &Principal) -> bool {
+        let fits = |claim: &Value| self.values.iter().any(|value| value.is(claim));
+        match principal.claims.get(&*self.name) {
+            Some(Value::Array(items)) => items.iter().any(fits),
+            Some(claim) => fits(claim),
+            None => false,
+        }
+    }
+}
+
 impl AskTemplate {
     fn consults_facts(&self) -> bool {
         self.grants != Grants::Token || self.resource.as_ref().is_some_and(ResourceTemplate::consults_facts)
@@ -196,6 +209,15 @@ impl AskTemplate {
 
     pub(super) fn needs_body(&self) -> bool {
         self.resource.as_ref().is_some_and(|resource| resource.id().needs_body())
+    }
+}
+
+impl fmt::Display for ResourceTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => id.fmt(f),
+            Self::External { resource_type, id } => write!(f, "{resource_type}:{id}"),
+        }
     }
 }
 
@@ -230,6 +252,34 @@ impl Impersonation {
             Self::Allow => false,
             Self::Safe => !method.is_safe(),
             Self::Deny => true,
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (word, asks) = match self {
+            Self::Public => return f.write_str("public"),
+            Self::Authenticated => return f.write_str("authenticated"),
+            Self::All(asks) => ("all of ", asks),
+            Self::Any(asks) => ("any of ", asks),
+        };
+        f.write_str(if asks.len() == 1 { "" } else { word })?;
+        for (index, ask) in asks.iter().enumerate() {
+            write!(f, "{}{ask}", if index > 0 { ", " } else { "" })?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for AskTemplate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.resource {
+            None => write!(f, "{}", self.permission),
+            Some(ResourceTemplate::Id(id)) => write!(f, "{} on {id}", self.permission),
+            Some(ResourceTemplate::External { resource_type, id }) => {
+                write!(f, "{} on {resource_type}:{id}", self.permission)
+            }
         }
     }
 }

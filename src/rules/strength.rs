@@ -1,6 +1,6 @@
 //! Which of two rules asks for more.
 
-use super::route::{Access, AskTemplate, Impersonation, Route};
+use super::route::{Access, AskTemplate, ClaimCondition, Impersonation, Route};
 use super::spec::{Mode, OnStale};
 use crate::domain::Grants;
 
@@ -19,9 +19,9 @@ pub(super) fn implies(one: &Route, other: &Route) -> bool {
         && one.revocations >= other.revocations
         && (!other.consults_facts() || facts_imply(one, other))
         && impersonation(one) >= impersonation(other)
-        && other.require_claims.iter().all(|(name, values)| {
-            let narrower = |(other, others): &(Box<str>, Box<[_]>)| {
-                other == name && others.iter().all(|value| values.contains(value))
+        && other.require_claims.iter().all(|other| {
+            let narrower = |one: &ClaimCondition| {
+                one.name == other.name && one.values.iter().all(|value| other.values.contains(value))
             };
             one.require_claims.iter().any(narrower)
         })

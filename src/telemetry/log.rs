@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::line::{Format, Line};
 use super::outcome::Outcome;
 use super::sink::Sink;
-use crate::domain::{ResourceRef, Revision};
+use crate::domain::Revision;
 
 /// What is logged (`log:`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -58,7 +58,7 @@ pub struct Entry<'a> {
     /// The membership that was judged.
     pub membership: Option<&'a str>,
     /// The resource that the rule named.
-    pub resource: Option<&'a ResourceRef<'a>>,
+    pub resource: Option<&'a str>,
     /// The facts it was decided on.
     pub revision: Option<Revision>,
     /// How old those facts were.

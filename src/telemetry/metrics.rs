@@ -47,13 +47,14 @@ pub struct Metrics {
     request_duration: HistogramVec,
     upstream_duration: HistogramVec,
     token_rejected: IntCounterVec,
-    jwks_refresh: IntCounterVec,
     facts_updates: IntCounterVec,
     organization_loads: IntCounterVec,
     refused_connections: IntCounterVec,
     config_reloads: IntCounterVec,
     /// `portcullis_decision_duration_seconds`: from the request's view to the verdict, token verification included.
     pub decision_duration: Histogram,
+    /// `portcullis_jwks_refresh_total{issuer,result}`.
+    pub jwks_refresh: IntCounterVec,
     /// `portcullis_token_cache_total{result}`.
     pub token_cache: TokenCacheMeters,
     /// `portcullis_facts_age_seconds` and its kin.
@@ -120,17 +121,6 @@ pub enum OrganizationLoad {
     TimedOut,
     /// There was no room for it.
     NoRoom,
-}
-
-/// How the refresh of a key set ended (`result` of `portcullis_jwks_refresh_total`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyRefresh {
-    /// Keys are in force, new or the same.
-    Ok,
-    /// It could not be had; the last good keys stay.
-    Failed,
-    /// It was not an acceptable key set; the last good keys stay.
-    Refused,
 }
 
 /// Why a connection or a request ended before any of our hooks saw a request (`reason` of `portcullis_refused_connections_total`).
@@ -261,16 +251,6 @@ impl Metrics {
         self.token_rejected.with_label_values(&[fault.code()]).inc();
     }
 
-    /// Counts a refresh of the keys of the issuer named `issuer` in the configuration.
-    pub fn jwks_refreshed(&self, issuer: &str, result: KeyRefresh) {
-        let result = match result {
-            KeyRefresh::Ok => "ok",
-            KeyRefresh::Failed => "failed",
-            KeyRefresh::Refused => "refused",
-        };
-        self.jwks_refresh.with_label_values(&[issuer, result]).inc();
-    }
-
     /// Counts an update of facts.
     pub fn facts_updated(&self, kind: FactsUpdate, result: UpdateResult) {
         let kind = match kind {
@@ -299,8 +279,8 @@ impl Metrics {
         self.organization_loads.with_label_values(&[result]).inc();
     }
 
-    /// Counts a connection or request that was refused before it could be judged.
-    pub fn connection_refused(&self, reason: RefusedConnection) {
+    /// The counter of connections or requests that were refused for `reason` before they could be judged.
+    pub fn refused_connections(&self, reason: RefusedConnection) -> IntCounter {
         let reason = match reason {
             RefusedConnection::Malformed => "malformed",
             RefusedConnection::HeadersTooLarge => "headers_too_large",
@@ -309,7 +289,7 @@ impl Metrics {
             RefusedConnection::TooMany => "too_many",
             RefusedConnection::Tls => "tls",
         };
-        self.refused_connections.with_label_values(&[reason]).inc();
+        self.refused_connections.with_label_values(&[reason])
     }
 
     /// Counts a reload of the configuration; a refused one changed nothing.

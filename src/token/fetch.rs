@@ -46,7 +46,7 @@ pub(super) enum LoadError {
     File(#[source] std::io::Error),
     #[error("has more than {MAX_DOCUMENT_BYTES} bytes")]
     FileSize,
-    #[error("has no usable key set")]
+    #[error("gave no usable key set")]
     Set(#[from] SetError),
 }
 

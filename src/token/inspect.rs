@@ -35,3 +35,23 @@ pub fn inspect(token: &str) -> Result<Inspection, TokenError> {
     };
     Ok(Inspection { verified: false, header: read("header", parts.header)?, claims: read("payload", parts.payload)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_taken_apart_and_nothing_is_said_about_its_truth() {
+        // {"alg":"none"} . {"sub":"eve"} .
+        let said = inspect("eyJhbGciOiJub25lIn0.eyJzdWIiOiJldmUifQ.").unwrap();
+        assert!(!said.verified);
+        assert_eq!((said.header["alg"].as_str(), said.claims["sub"].as_str()), (Some("none"), Some("eve")));
+    }
+
+    #[test]
+    fn what_is_no_token_is_an_error() {
+        for bad in ["", "a.b", "eyJhbGciOiJub25lIn0.e30", "eyJhbGciOiJub25lIn0.W10.", "eyJhbGciOiJub25lIn0=.e30."] {
+            assert!(inspect(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -159,6 +159,3 @@ fn algorithm(members: &Object<'_>, jwk: &Jwk, of_issuer: &[Algorithm]) -> Result
         },
     }
 }
-
-#[cfg(test)]
-mod tests;

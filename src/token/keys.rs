@@ -183,3 +183,35 @@ impl fmt::Debug for IssuerKeys {
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+    use crate::token::settings::tests::good;
+
+    #[test]
+    fn an_unknown_key_is_asked_for_once_and_again_after_a_while() {
+        let keys = IssuerKeys::new(good());
+        let asked = |id: &str, now: i64| {
+            keys.ask_for(id, UnixSeconds(now));
+            pin!(keys.wanted.notified()).as_mut().enable()
+        };
+        assert!(asked("a", 1000));
+        assert!(!asked("a", 1000));
+        assert!(!asked("a", 1299));
+        assert!(asked("b", 1299));
+        assert!(asked("a", 1300));
+        assert!(asked("a", 900), "the clock was set back");
+    }
+
+    #[test]
+    fn unknown_keys_are_remembered_up_to_a_bound() {
+        let keys = IssuerKeys::new(good());
+        for id in 0..100_000 {
+            keys.ask_for(&id.to_string(), UnixSeconds(0));
+        }
+        assert!(lock(&keys.unknown).len() <= MOST_UNKNOWN);
+    }
+}

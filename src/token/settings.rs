@@ -306,10 +306,10 @@ fn is_loopback(host: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn good() -> IssuerSettings {
+    pub(in crate::token) fn good() -> IssuerSettings {
         IssuerSettings {
             name: "authkit".into(),
             issuers: vec!["https://issuer.test".into()],

@@ -115,6 +115,15 @@ impl Node {
     /// # Errors
     /// All [`Problems`], sorted by place.
     pub fn read_all<T: DeserializeOwned>(&self) -> Result<T, Problems> {
-        read::read_all(self)
+        match self.read_what_fits() {
+            (Some(value), problems) => problems.into_result().map(|()| value),
+            (None, problems) => Err(problems),
+        }
+    }
+
+    /// As [`Self::read_all`], with the `T` that the rest makes when the entries with problems are left out, if it makes one: for a
+    /// reader that wants to look for further problems.
+    pub fn read_what_fits<T: DeserializeOwned>(&self) -> (Option<T>, Problems) {
+        read::read_what_fits(self)
     }
 }

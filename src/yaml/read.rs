@@ -1,7 +1,7 @@
 //! [`Node`] to any type: a deserializer that knows where it is.
 //!
 //! Serde reports an error without a place and stops. The place is added on the way out: the innermost node that an error passes gives it
-//! its place. To find every problem, [`read_all`] reads again and again, each time without the entry that the last problem came from.
+//! its place. To find every problem, [`read_what_fits`] reads again and again, each time without the entry that the last problem came from.
 
 use std::fmt;
 
@@ -21,12 +21,12 @@ pub(super) fn read<T: DeserializeOwned>(node: &Node) -> Result<T, Problem> {
     T::deserialize(Reader { node, left_out: &[] }).map_err(|error| error.into_problem(node))
 }
 
-pub(super) fn read_all<T: DeserializeOwned>(node: &Node) -> Result<T, Problems> {
+pub(super) fn read_what_fits<T: DeserializeOwned>(node: &Node) -> (Option<T>, Problems) {
     let mut problems = Problems::default();
     let mut left_out: Vec<*const Key> = Vec::new();
-    loop {
+    let value = loop {
         let error = match T::deserialize(Reader { node, left_out: &left_out }) {
-            Ok(value) => return problems.into_result().map(|()| value),
+            Ok(value) => break Some(value),
             Err(error) => error,
         };
         let entry = error.entry.filter(|entry| !left_out.contains(entry));
@@ -35,12 +35,12 @@ pub(super) fn read_all<T: DeserializeOwned>(node: &Node) -> Result<T, Problems> 
         }
         match entry {
             Some(entry) if left_out.len() < MOST_PROBLEMS => left_out.push(entry),
-            _ => break,
+            _ => break None,
         }
-    }
+    };
     problems.0.sort();
     problems.0.dedup();
-    Err(problems)
+    (value, problems)
 }
 
 /// What went wrong on the way, with what was learned about where.
@@ -71,12 +71,17 @@ impl ReadError {
         self
     }
 
-    /// A key that is missing only because it was left out is no news.
-    fn in_mapping(mut self, entries: &[(Key, Node)], left_out: &[*const Key]) -> Self {
-        if let Some(missing) = self.missing.take() {
-            self.echo = entries.iter().any(|(key, _)| key.name == missing && is_left_out(key, left_out));
+    /// What is wrong with a mapping as a whole is no news when it is so only because entries were left out.
+    fn in_node(mut self, node: &Node, left_out: &[*const Key]) -> Self {
+        if let (None, Content::Mapping(entries)) = (&self.place, &node.content) {
+            let mut names =
+                entries.iter().filter(|(key, _)| is_left_out(key, left_out)).map(|(key, _)| key.name.as_str());
+            self.echo = match self.missing {
+                Some(missing) => names.any(|name| name == missing),
+                None => names.next().is_some(),
+            };
         }
-        self
+        self.at(&node.place)
     }
 
     fn into_problem(self, root: &Node) -> Problem {
@@ -184,11 +189,11 @@ impl<'de> Reader<'de, '_> {
             Content::Float(value) => visitor.visit_f64(*value),
             Content::Text(text) => visitor.visit_borrowed_str(&text.value),
             Content::Sequence(items) => visitor.visit_seq(Items { items: items.iter(), left_out: self.left_out }),
-            Content::Mapping(entries) => visitor
-                .visit_map(Entries { entries: entries.iter(), value: None, left_out: self.left_out })
-                .map_err(|error| error.in_mapping(entries, self.left_out)),
+            Content::Mapping(entries) => {
+                visitor.visit_map(Entries { entries: entries.iter(), value: None, left_out: self.left_out })
+            }
         }
-        .map_err(|error: ReadError| error.at(&self.node.place))
+        .map_err(|error: ReadError| error.in_node(self.node, self.left_out))
     }
 
     fn unexpected(self) -> Unexpected<'de> {
@@ -269,7 +274,7 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
         } else {
             visitor.visit_newtype_struct(self)
         };
-        result.map_err(|error| error.at(&self.node.place))
+        result.map_err(|error| error.in_node(self.node, self.left_out))
     }
 
     /// Serde would also take a list, value by value; nobody means that.
@@ -326,7 +331,10 @@ impl<'de> SeqAccess<'de> for Items<'de, '_> {
     type Error = ReadError;
 
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, ReadError> {
-        self.items.next().map(|node| seed.deserialize(Reader { node, left_out: self.left_out })).transpose()
+        let Some(node) = self.items.next() else { return Ok(None) };
+        let item = seed.deserialize(Reader { node, left_out: self.left_out });
+        item.map(Some).map_err(|error| error.in_node(node, self.left_out))
+        item.map(Some).map_err(|error| error.at(&node.place))
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -356,7 +364,10 @@ impl<'de> MapAccess<'de> for Entries<'de, '_> {
         let Some((key, node)) = self.value.take() else {
             return Err(ReadError::new("a value was asked for before its key".to_owned()));
         };
-        seed.deserialize(Reader { node, left_out: self.left_out }).map_err(|error| error.of_entry(key))
+        let value = seed.deserialize(Reader { node, left_out: self.left_out });
+        // A type may find fault with a text only after the text was read; such an error has not passed the node yet.
+        value.map_err(|error| error.in_node(node, self.left_out).of_entry(key))
+        value.map_err(|error| error.at(&node.place).of_entry(key))
     }
 }
 

@@ -52,6 +52,21 @@ fn a_placed_value_is_captured_with_its_place() {
 }
 
 #[test]
+fn a_value_that_fails_to_parse_is_reported_where_it_stands() {
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Roles {
+        #[expect(dead_code, reason = "only read")]
+        first: crate::domain::RoleSlug,
+        #[expect(dead_code, reason = "only read")]
+        others: Vec<crate::domain::RoleSlug>,
+    }
+    let error = |text| document(text).read::<Roles>().unwrap_err().place.to_string();
+    assert_eq!(error("{first: Boss, others: []}"), "f.yaml:1:9");
+    assert_eq!(error("{first: boss, others: [a, B]}"), "f.yaml:1:27");
+}
+
+#[test]
 fn errors_carry_the_innermost_place() {
     let error = |text| document(text).read::<Server>().unwrap_err().to_string();
     for (text, expected) in [
@@ -74,6 +89,38 @@ fn errors_carry_the_innermost_place() {
     ] {
         assert_eq!(error(text), expected, "{text}");
     }
+}
+
+#[test]
+fn a_type_that_judges_what_it_has_read_is_placed_too() {
+    #[derive(Debug, Deserialize)]
+    #[serde(try_from = "u8")]
+    struct Even;
+
+    impl TryFrom<u8> for Even {
+        type Error = &'static str;
+
+        fn try_from(number: u8) -> Result<Self, &'static str> {
+            number.is_multiple_of(2).then_some(Self).ok_or("odd")
+        }
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Both {
+        _list: Vec<Even>,
+        _one: Option<Even>,
+    }
+
+    let problems = document("{_list: [2, 3], _one: 5}").read_all::<Both>().unwrap_err();
+    assert_eq!(problems.to_string(), "f.yaml:1:13: odd\nf.yaml:1:23: odd");
+}
+
+#[test]
+fn what_fits_is_there_beside_the_problems() {
+    let (server, problems) = document("{address: a, port: 1, mood: 2, mode: x}").read_what_fits::<Server>();
+    assert_eq!(server.map(|server| (server.port, server.mode)), Some((1, None)));
+    assert_eq!(problems.0.len(), 2);
+    assert_eq!(document("{port: 1, mood: 2}").read_what_fits::<Server>().0, None);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey};
 use portcullis::domain::{Principal, TokenFault, UnixSeconds};
 use portcullis::token::{
-    Audience, ClaimNames, Issuer, IssuerSettings, JwtVerifier, KeySets, KeySource, Meters, Organizations,
+    Audience, Cached, ClaimNames, Issuer, IssuerSettings, JwtVerifier, KeySets, KeySource, Meters, Organizations,
     RequiredClaim, Settings, TokenError, TokenVerifier, Verified,
 };
 use serde_json::{Map, Value, json};
@@ -191,4 +191,31 @@ pub fn fault_of(result: Result<Verified<Principal>, TokenError>) -> TokenFault {
 #[track_caller]
 pub fn refused(verifier: &impl TokenVerifier, token: &str) -> TokenFault {
     fault_of(verifier.verify(token, NOW))
+}
+
+/// The published RSA key.
+pub fn rsa() -> &'static Signer {
+    Signer::published(Algorithm::RS256)
+}
+
+/// Tries every row (token, expected fault, name of the trick) cold and warm: first with `verifier` as it is, then twice with a
+/// cache that already holds `good`.
+#[track_caller]
+pub fn all_refused(verifier: JwtVerifier, good: &str, rows: &[(String, TokenFault, &str)]) {
+    for (token, expected, trick) in rows {
+        assert_eq!(refused(&verifier, token), *expected, "cold: {trick}");
+    }
+    let cached = Cached::new(verifier, 1 << 20, Meters::unregistered());
+    cached.verify(good, NOW).unwrap();
+    for (token, expected, trick) in rows {
+        for _ in 0..2 {
+            assert_eq!(refused(&cached, token), *expected, "warm: {trick}");
+        }
+    }
+    cached.verify(good, NOW).unwrap();
+}
+
+/// Rows as [`all_refused`] takes them.
+pub fn rows<const N: usize>(rows: [(String, TokenFault, &str); N]) -> Vec<(String, TokenFault, &str)> {
+    rows.into()
 }

@@ -20,10 +20,10 @@ fn the_contract_names_are_there() {
     routes.at(None).record(Outcome::Denied(DenyReason::NoRoute), MILLISECOND);
     metrics.token_cache.hit.inc();
     metrics.token_rejected(TokenFault::Expired);
-    metrics.jwks_refreshed("authkit", KeyRefresh::Failed);
+    metrics.jwks_refresh.with_label_values(&["authkit", "failed"]).inc();
     metrics.facts_updated(FactsUpdate::Complete, UpdateResult::Applied);
     metrics.organization_loaded(OrganizationLoad::Unknown);
-    metrics.connection_refused(RefusedConnection::HeaderTimeout);
+    metrics.refused_connections(RefusedConnection::HeaderTimeout);
     metrics.config_reloaded(false);
     metrics.decision_duration.observe(3e-6);
     metrics.facts.show(Some(Duration::from_millis(1500)), None, 2, 4096);

@@ -1,0 +1,304 @@
+//! Door 4: what operators ask a running sidecar. Two listeners:
+//!
+//! - status: `GET /live`, `GET /ready`, `GET /metrics`; harmless, for probes and Prometheus;
+//! - admin: `GET /world`, `GET /routes`, `POST /explain`, `POST /who`, `POST /reload`; on loopback or a Unix socket, or behind a token.
+//!   A web page that a person on this machine visits must not reach it: the `Host` is checked, and bodies have to be JSON.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::gate::explain::ExplainRequest;
+use crate::gate::{Gate, WhoRequest};
+use crate::live::World;
+use crate::telemetry::Metrics;
+use crate::token::KeySets;
+
+/// Bytes that a question may have.
+const BODY_LIMIT: usize = 256 * 1024;
+
+/// Where the admin listener is, and who may use it.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens.
+    pub address: Address,
+    /// What callers must show; `None` = nothing.
+    pub token: Option<Secret>,
+}
+
+/// Where the admin listener is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A socket address.
+    Tcp(SocketAddr),
+    /// A Unix socket, for its owner only.
+    Unix(PathBuf),
+}
+
+/// A text that must not be shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text`.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// Whether `shown` is this secret; takes as long for a good guess as for a bad one of the same length.
+    pub fn is(&self, shown: &str) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(self.0.as_bytes(), shown.as_bytes()).is_ok()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// What the listeners show and do.
+pub struct Admin {
+    /// Decides, and explains.
+    pub gate: Arc<Gate>,
+    /// The facts in force; `None` with `facts.source: none`.
+    pub world: Arc<World>,
+    /// The keys in force.
+    pub keys: Arc<dyn Fn() -> Arc<KeySets> + Send + Sync>,
+    /// All series.
+    pub metrics: Arc<Metrics>,
+    /// Whether facts are configured at all.
+    pub needs_facts: bool,
+    /// Reads the configuration again; the text says what is wrong with it.
+    pub reload: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// What callers of the admin listener must show.
+    pub token: Option<Secret>,
+}
+
+impl Admin {
+    /// `/live`, `/ready`, `/metrics`.
+    pub fn status(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/live", get(async || "alive\n"))
+            .route("/ready", get(ready))
+            .route("/metrics", get(metrics))
+            .with_state(Arc::clone(self))
+    }
+
+    /// The rest; and the status pages too when `with_status`.
+    pub fn admin(self: &Arc<Self>, with_status: bool) -> Router {
+        let admin = Router::new()
+            .route("/world", get(world))
+            .route("/routes", get(routes))
+            .route("/explain", post(explain))
+            .route("/who", post(who))
+            .route("/reload", post(reload))
+            .layer(DefaultBodyLimit::max(BODY_LIMIT))
+            .layer(middleware::from_fn_with_state(Arc::clone(self), guard))
+            .with_state(Arc::clone(self));
+        if with_status { admin.merge(self.status()) } else { admin }
+    }
+
+    /// Why this sidecar is not ready; empty when it is.
+    fn missing(&self) -> Vec<Value> {
+        let mut missing = Vec::new();
+        for status in (self.keys)().status() {
+            if status.keys == 0 {
+                missing.push(json!({"waiting_for": "keys", "issuer": status.issuer, "error": status.error}));
+            }
+        }
+        if self.needs_facts && self.world.revision().is_none() {
+            missing.push(json!({"waiting_for": "facts"}));
+        }
+        missing
+    }
+}
+
+/// Refuses what comes from elsewhere: another host name (DNS rebinding), a form or an image of a web page, no token.
+async fn guard(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if admin.token.is_none() && !is_local_name(host) {
+        return problem(StatusCode::FORBIDDEN, "wrong_host", "the admin listener answers to its own address only");
+    }
+    if let Some(token) = &admin.token {
+        let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        if !shown.and_then(|value| value.strip_prefix("Bearer ")).is_some_and(|shown| token.is(shown)) {
+            return problem(StatusCode::UNAUTHORIZED, "unauthorized", "show the admin token as a bearer token");
+        }
+    }
+    let is_json =
+        headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if request.method() == axum::http::Method::POST && !is_json {
+        let detail = "send `content-type: application/json`";
+        return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_body", detail);
+    }
+    next.run(request).await
+}
+
+/// Whether a `Host` names this machine: a page on the internet cannot make a browser send one of these.
+fn is_local_name(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let bare = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    name.is_empty()
+        || name.eq_ignore_ascii_case("localhost")
+        || bare.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    let missing = admin.missing();
+    let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({"ready": missing.is_empty(), "reasons": missing}))).into_response()
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], admin.metrics.render()).into_response()
+}
+
+async fn world(State(admin): State<Arc<Admin>>) -> Response {
+    Json(admin.gate.world_summary()).into_response()
+}
+
+async fn routes(State(admin): State<Arc<Admin>>) -> Response {
+    Json(admin.gate.routes()).into_response()
+}
+
+async fn explain(State(admin): State<Arc<Admin>>, Json(request): Json<ExplainRequest>) -> Response {
+    answer(admin.gate.explain(&request).await)
+}
+
+async fn who(State(admin): State<Arc<Admin>>, Json(request): Json<WhoRequest>) -> Response {
+    answer(admin.gate.who(&request))
+}
+
+async fn reload(State(admin): State<Arc<Admin>>) -> Response {
+    match (admin.reload)() {
+        Ok(()) => Json(json!({"reloaded": true})).into_response(),
+        Err(problems) => problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_configuration", &problems),
+    }
+}
+
+fn answer<T: Serialize, E: fmt::Display>(result: Result<T, E>) -> Response {
+    match result {
+        Ok(answer) => Json(answer).into_response(),
+        Err(error) => problem(StatusCode::BAD_REQUEST, "bad_question", &error.to_string()),
+    }
+}
+
+fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
+    let body = json!({"status": status.as_u16(), "code": code, "detail": detail});
+    (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
+}
+
+/// A socket that is listened on.
+pub enum Bound {
+    /// A socket address.
+    Tcp(std::net::TcpListener),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixListener),
+}
+
+impl Bound {
+    /// The socket address; `None` for a Unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl Address {
+    /// Binds the address; a Unix socket left over by an earlier process is replaced, and is for its owner only.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn bind(&self) -> std::io::Result<Bound> {
+        match self {
+            Self::Tcp(address) => {
+                let listener = std::net::TcpListener::bind(address)?;
+                listener.set_nonblocking(true)?;
+                Ok(Bound::Tcp(listener))
+            }
+            Self::Unix(path) => {
+                match std::fs::remove_file(path) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+                let listener = std::os::unix::net::UnixListener::bind(path)?;
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+                listener.set_nonblocking(true)?;
+                Ok(Bound::Unix(listener))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// Serves `router` on `bound` until `stop` turns true.
+///
+/// # Errors
+/// What the system says when the socket cannot be used.
+pub async fn serve(bound: Bound, router: Router, mut stop: tokio::sync::watch::Receiver<bool>) -> std::io::Result<()> {
+    let stopped = async move {
+        // An error means that nobody can stop us any more; then we do not stop.
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    match bound {
+        Bound::Tcp(listener) => {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            axum::serve(listener, router).with_graceful_shutdown(stopped).await
+        }
+        Bound::Unix(listener) => {
+            let listener = tokio::net::UnixListener::from_std(listener)?;
+            axum::serve(listener, router).with_graceful_shutdown(stopped).await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_local() {
+        for local in ["127.0.0.1:9900", "localhost", "LOCALHOST:1", "[::1]:9900", ""] {
+            assert!(is_local_name(local), "{local}");
+        }
+        for foreign in ["attacker.example", "127.0.0.1.attacker.example:9900", "10.0.0.1", "localhost.attacker.example"]
+        {
+            assert!(!is_local_name(foreign), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        let secret = Secret::new("hunter2".to_owned());
+        assert_eq!(format!("{secret:?}"), "Secret(…)");
+        assert!(secret.is("hunter2") && !secret.is("hunter") && !secret.is(""));
+    }
+}

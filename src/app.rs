@@ -1,0 +1,371 @@
+//! The wiring: builds every part once, in dependency order, runs them, drains, shuts down. The clock is read here and nowhere else.
+//!
+//! ```text
+//! proxy …     the request path, as many threads as configured
+//! upkeep      keys, facts, signals: on a thread of its own, so that a flood of requests does not starve them
+//! status      live, ready, metrics, explain, world
+//!
+//! stop:       a signal, or Stop::now -> listeners close -> requests in flight finish, at most `shutdown_timeout` -> the end
+//! ```
+
+mod reload;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::services::background::{BackgroundService, GenBackgroundService};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use self::reload::Reloader;
+use crate::admin::{self, Admin};
+use crate::config::{Facts, Sidecar};
+use crate::domain::{Clock, UnixSeconds};
+use crate::gate::{Gate, Rules, Tokens};
+use crate::live::{self, Orders, World};
+use crate::proxy;
+use crate::proxy::connection::{ConnectionMeters, Entrance, OpenConnections};
+use crate::proxy::listen::{BindError, Bound, Doorway, http_proxy};
+use crate::proxy::upstream::Upstream;
+use crate::source::{FileSource, Source};
+use crate::sync;
+use crate::telemetry::{Build, DecisionLog, Metrics, MetricsError, RefusedConnection, Sink};
+use crate::token::{self, Cached, JwtVerifier, KeySets, Meters};
+
+/// The clock of the machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    #[expect(clippy::disallowed_methods, reason = "the one place where decisions get their time from")]
+    fn now(&self) -> UnixSeconds {
+        // A clock before 1970 is wrong; no token is valid then.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        UnixSeconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+    }
+
+    fn uptime(&self) -> Duration {
+        let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+        Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
+    }
+}
+
+/// Why a sidecar cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// An address is taken, or not ours.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// An admin or status address is taken, or not ours.
+    #[error("cannot listen on `{address}`")]
+    BindAdmin {
+        /// Where.
+        address: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The metrics contradict each other.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+    /// Pingora refuses an upstream or a listener.
+    #[error("{0}")]
+    Pingora(#[from] Box<pingora::Error>),
+}
+
+/// All series of this build, at zero.
+///
+/// # Errors
+/// [`MetricsError`], never in a tested build.
+pub fn metrics() -> Result<Metrics, MetricsError> {
+    Metrics::new(Build {
+        version: env!("CARGO_PKG_VERSION"),
+        revision: option_env!("PORTCULLIS_REVISION").unwrap_or(""),
+    })
+}
+
+/// Where a sidecar can be reached.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// Where clients connect, in the order of the configuration.
+    pub listeners: Vec<SocketAddr>,
+    /// Where the status pages are, when they have a listener of their own.
+    pub status: Option<SocketAddr>,
+    /// Where the admin pages are, when they are on a socket address.
+    pub admin: Option<SocketAddr>,
+}
+
+/// A sidecar, ready to run: every socket is bound.
+pub struct App {
+    server: Server,
+    addresses: Addresses,
+    stop: Stop,
+    drain: Drain,
+}
+
+/// Stops a running sidecar from elsewhere in the process.
+#[derive(Debug, Clone)]
+pub struct Stop(watch::Sender<bool>);
+
+impl Stop {
+    /// Lets requests in flight finish, then ends.
+    pub fn now(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl App {
+    /// Builds everything that `config` asks for. `file` is read again on reload; `None` = nothing to reload.
+    ///
+    /// # Errors
+    /// [`AppError`]; nothing was started.
+    pub fn build(
+        config: Sidecar,
+        file: Option<PathBuf>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        sink: Sink,
+    ) -> Result<Self, AppError> {
+        // Before Pingora installs its own choice.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let bound = config.listeners.into_iter().map(|listener| listener.bind()).collect::<Result<Vec<_>, _>>()?;
+        let (world, orders) = world(&config.facts, &clock, &metrics);
+        let upstream_names: Vec<String> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+        let keys = Arc::new(KeySets::new(&config.tokens, token_meters(&metrics)));
+        let tokens = tokens(&config.tokens, config.token_cache_bytes, &keys, &metrics);
+        let rules = Rules::new(config.rules, &upstream_names, config.csrf_origins, &metrics);
+        let gate = Arc::new(Gate::new(rules, tokens, Arc::clone(&world), Arc::clone(&clock), Arc::clone(&metrics)));
+        let reloader = Reloader::new(
+            file,
+            Arc::clone(&gate),
+            Arc::clone(&metrics),
+            Arc::clone(&clock),
+            upstream_names,
+            Arc::clone(&keys),
+        );
+        let reloader = Arc::new(reloader);
+
+        let log = Arc::new(DecisionLog::new(&config.log, sink));
+        let open = OpenConnections::new(config.limits.connections);
+        let stop = Stop(watch::Sender::new(false));
+        let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let mut server = Server::new_with_opt_and_conf(None, server_conf(threads));
+        let conf = Arc::clone(&server.configuration);
+        server.bootstrap();
+
+        let upstreams = config.upstreams.into_iter().map(Upstream::new).collect::<Result<Vec<_>, _>>()?;
+        for upstream in &upstreams {
+            if let Some(balancer) = upstream.balancer() {
+                server.add_service(GenBackgroundService::new(format!("upstream {}", upstream.name()), balancer));
+            }
+        }
+        let mut addresses =
+            Addresses { listeners: bound.iter().map(Bound::address).collect(), status: None, admin: None };
+        let sidecar = proxy::Sidecar::new(config.proxy, Arc::clone(&gate), upstreams, Arc::clone(&metrics), log);
+        let meters = ConnectionMeters {
+            refused: metrics.refused_connections(RefusedConnection::TooMany),
+            head_timeouts: metrics.refused_connections(RefusedConnection::HeaderTimeout),
+        };
+        let (h2c, plain): (Vec<_>, Vec<_>) = bound.into_iter().partition(Bound::h2c);
+        for (name, listeners, is_h2c) in [("proxy", plain, false), ("proxy h2c", h2c, true)] {
+            if listeners.is_empty() {
+                continue;
+            }
+            let proxy = http_proxy(&conf, sidecar.clone(), is_h2c, config.limits.requests_per_connection);
+            let entrance = Entrance::new(proxy, Arc::clone(&open), config.limits.head_timeout, meters.clone());
+            server.add_service(Doorway::new(name, entrance, listeners, threads, stop.0.subscribe())?);
+        }
+
+        let needs_facts = config.facts.file.is_some();
+        let source = config.facts.file.map(|file| Arc::new(FileSource::new(file)) as Arc<dyn Source>);
+        let facts = source.map(|source| {
+            let settings = sync::Settings::LOCAL;
+            let (world, clock, metrics) = (Arc::clone(&world), Arc::clone(&clock), Arc::clone(&metrics));
+            (sync::Loop { world, source, clock, metrics, settings }, orders)
+        });
+        let upkeep = Upkeep { facts: Mutex::new(facts), reloader: Arc::clone(&reloader) };
+        server.add_service(GenBackgroundService::new("upkeep".to_owned(), Arc::new(upkeep)));
+
+        let pages = Arc::new(Admin {
+            gate,
+            world: Arc::clone(&world),
+            keys: Arc::new({
+                let reloader = Arc::clone(&reloader);
+                move || reloader.keys()
+            }),
+            metrics: Arc::clone(&metrics),
+            needs_facts,
+            reload: Box::new(move || reloader.reload()),
+            token: config.admin.as_ref().and_then(|admin| admin.token.clone()),
+        });
+        let status = Status { servers: Mutex::default() };
+        if let Some(address) = config.status {
+            let bound = bind(&admin::Address::Tcp(address))?;
+            addresses.status = bound.address();
+            status.servers.lock().push((bound, pages.status()));
+        }
+        if let Some(settings) = &config.admin {
+            let bound = bind(&settings.address)?;
+            addresses.admin = bound.address();
+            status.servers.lock().push((bound, pages.admin(config.status.is_none())));
+        }
+        server.add_service(GenBackgroundService::new("status".to_owned(), Arc::new(status)));
+        metrics.on_scrape(move |_| world.show(clock.uptime()));
+
+        let drain = Drain { stop: stop.clone(), open, timeout: config.limits.shutdown_timeout };
+        Ok(Self { server, addresses, stop, drain })
+    }
+
+    /// Where this sidecar can be reached, with the ports that were taken.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// A handle to stop it from elsewhere.
+    pub fn stop(&self) -> Stop {
+        self.stop.clone()
+    }
+
+    /// Runs until it is told to stop. Blocks the thread: Pingora builds its own runtimes.
+    pub fn run(self) {
+        self.server.run(RunArgs { shutdown_signal: Box::new(self.drain) });
+    }
+}
+
+fn world(facts: &Facts, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> (Arc<World>, Orders) {
+    let settings = live::Settings { max_memory: facts.max_memory, ..live::Settings::default() };
+    let (world, orders) = World::new(settings, Arc::clone(clock), Arc::clone(metrics), Box::new(|_| {}));
+    (Arc::new(world), orders)
+}
+
+fn token_meters(metrics: &Metrics) -> Meters {
+    Meters {
+        cache_hits: metrics.token_cache.hit.clone(),
+        cache_misses: metrics.token_cache.miss.clone(),
+        refreshed: metrics.jwks_refresh.clone(),
+    }
+}
+
+fn tokens(settings: &token::Settings, cache_bytes: u64, keys: &Arc<KeySets>, metrics: &Metrics) -> Tokens {
+    let verifier = Cached::new(JwtVerifier::new(Arc::clone(keys)), cache_bytes, token_meters(metrics));
+    Tokens { verifier: Box::new(verifier), sources: settings.sources() }
+}
+
+fn server_conf(threads: usize) -> ServerConf {
+    ServerConf {
+        threads,
+        // Our own drain has waited already.
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(1),
+        upstream_keepalive_pool_size: 1024,
+        ..ServerConf::default()
+    }
+}
+
+fn bind(address: &admin::Address) -> Result<admin::Bound, AppError> {
+    address.bind().map_err(|source| AppError::BindAdmin { address: address.to_string(), source })
+}
+
+/// Keys, facts and reload signals.
+struct Upkeep {
+    facts: Mutex<Option<(sync::Loop, Orders)>>,
+    reloader: Arc<Reloader>,
+}
+
+#[async_trait]
+impl BackgroundService for Upkeep {
+    async fn start(&self, shutdown: ShutdownWatch) {
+        let facts = self.facts.lock().take();
+        let facts = async {
+            match facts {
+                Some((facts, orders)) => facts.run(orders, shutdown.clone()).await,
+                None => std::future::pending().await,
+            }
+        };
+        let reloads = async {
+            let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+            while hangup.recv().await.is_some() {
+                // What is wrong is in the log.
+                let _ = self.reloader.reload();
+            }
+        };
+        let mut stopped = shutdown.clone();
+        tokio::select! {
+            () = facts => {}
+            () = self.reloader.keep_keys_fresh(shutdown.clone()) => {}
+            _ = stopped.wait_for(|stop| *stop) => {}
+            () = async { reloads.await; std::future::pending::<()>().await } => {}
+        }
+    }
+}
+
+/// The status and admin listeners.
+#[derive(Default)]
+struct Status {
+    servers: Mutex<Vec<(admin::Bound, axum::Router)>>,
+}
+
+#[async_trait]
+impl BackgroundService for Status {
+    async fn start(&self, shutdown: ShutdownWatch) {
+        let servers = std::mem::take(&mut *self.servers.lock());
+        let served = servers.into_iter().map(|(bound, router)| admin::serve(bound, router, shutdown.clone()));
+        for result in futures_util::future::join_all(served).await {
+            if let Err(error) = result {
+                tracing::error!(%error, "status listener failed");
+            }
+        }
+    }
+}
+
+/// What Pingora waits for: a reason to stop, and then the end of the last request.
+struct Drain {
+    stop: Stop,
+    open: Arc<OpenConnections>,
+    timeout: Duration,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Drain {
+    async fn recv(&self) -> ShutdownSignal {
+        self.told_to_stop().await;
+        self.stop.now();
+        tracing::info!(connections = self.open.count(), "stopping: requests in flight may finish");
+        tokio::select! {
+            () = self.open.all_closed() => {}
+            () = tokio::time::sleep(self.timeout) => {
+                tracing::warn!(connections = self.open.count(), "stopping with connections open");
+            }
+            () = interrupted() => tracing::warn!("stopping at once"),
+        }
+        ShutdownSignal::FastShutdown
+    }
+}
+
+impl Drain {
+    async fn told_to_stop(&self) {
+        let mut stop = self.stop.0.subscribe();
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = interrupted() => {}
+        }
+    }
+}
+
+/// SIGTERM or Ctrl-C; never, where signals cannot be had.
+async fn interrupted() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,136 @@
+//! The commands: one file each. Results go to standard output, logs and errors to standard error.
+
+mod demo;
+mod explain;
+mod proxy;
+mod schema;
+mod token;
+mod validate;
+mod who;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::ConfigError;
+use crate::telemetry::{self, Format, Sink};
+
+/// Log lines that may wait for the writer.
+const LOG_QUEUE: usize = 8 * 1024;
+
+/// An authorization sidecar: verifies session tokens, decides every request by YAML rules, forwards what is permitted.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, propagate_version = true)]
+struct Arguments {
+    #[command(flatten)]
+    logging: Logging,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How the process logs; to standard error.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Logging {
+    /// How log lines look; what a command does not say, the configuration decides.
+    #[arg(long, value_name = "FORMAT", global = true, value_parser = parse_format)]
+    pub(crate) log_format: Option<Format>,
+    /// The least important level to log: error, warn, info, debug, trace, or `target=level` pairs.
+    #[arg(long, value_name = "LEVEL", global = true, default_value = "info")]
+    pub(crate) log_level: String,
+}
+
+fn parse_format(text: &str) -> Result<Format, String> {
+    text.parse()
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run everything on this machine: sample company, issuer, upstream and sidecar.
+    Demo(demo::Demo),
+    /// Run the sidecar.
+    Proxy(proxy::Proxy),
+    /// Check a configuration, run its tests, print its routes.
+    Validate(validate::Validate),
+    /// Say what would become of one request, and why.
+    Explain(explain::Explain),
+    /// Say who can reach a route, and by what.
+    Who(who::Who),
+    /// Print the JSON Schema of a file format.
+    Schema(schema::Schema),
+    /// Make or read tokens.
+    Token(token::Token),
+}
+
+/// How a command's result is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How a command ended (`interfaces`: the exit codes of every command).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// All as asked.
+    Good,
+    /// Something failed.
+    Failed,
+    /// The configuration is wrong; nothing was started.
+    Configuration,
+    /// `explain`: the request would be denied.
+    Denied,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Good => Self::SUCCESS,
+            Exit::Failed => Self::from(1),
+            Exit::Configuration => Self::from(2),
+            Exit::Denied => Self::from(3),
+        }
+    }
+}
+
+/// Parses the arguments of the process, runs the command, and says how it ended.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        Command::Demo(command) => command.run(&arguments.logging),
+        Command::Proxy(command) => command.run(&arguments.logging),
+        Command::Validate(command) => command.run(),
+        Command::Explain(command) => command.run(),
+        Command::Who(command) => command.run(),
+        Command::Schema(command) => command.run(),
+        Command::Token(command) => command.run(),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let is_configuration = error.chain().any(|cause| cause.is::<ConfigError>());
+            say_error(&format!("error: {error:#}"));
+            if is_configuration { Exit::Configuration.into() } else { Exit::Failed.into() }
+        }
+    }
+}
+
+/// Prints one line of a result. A reader that has gone, as in `| head`, is no error.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Prints one line to standard error.
+pub(crate) fn say_error(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Starts logging to standard error.
+pub(crate) fn start_logging(logging: &Logging, default: Format, metrics: &telemetry::Metrics) -> anyhow::Result<Sink> {
+    let sink = Sink::start(std::io::stderr(), LOG_QUEUE, metrics.log_lines_dropped.clone())?;
+    telemetry::install(logging.log_format.unwrap_or(default), &logging.log_level, sink.clone())?;
+    telemetry::count_panics(metrics.panics.clone());
+    Ok(sink)
+}

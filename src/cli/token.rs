@@ -1,0 +1,67 @@
+//! `portcullis token`.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+
+use super::{Exit, say, say_error};
+use crate::app::SystemClock;
+use crate::config::{self, ProcessEnvironment};
+use crate::domain::{Clock, MembershipId};
+use crate::token::inspect::inspect;
+
+/// Make development tokens, or look into one.
+#[derive(Debug, Args)]
+pub(super) struct Token {
+    #[command(subcommand)]
+    command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Sign a token for a membership, with the claims that AuthKit would set.
+    #[command(after_help = "Example:\n  portcullis token mint --config config/demo/issuer.yaml --membership om_alice")]
+    Mint {
+        /// The file that names the issuer and the facts.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Whom the token is for.
+        #[arg(long, value_name = "OM")]
+        membership: MembershipId,
+    },
+    /// Show what a token says, without verifying it.
+    #[command(after_help = "Example:\n  portcullis token inspect \"$TOKEN\"")]
+    Inspect {
+        /// The token, or `-` to read it from standard input.
+        token: String,
+    },
+}
+
+impl Token {
+    pub(super) fn run(self) -> anyhow::Result<Exit> {
+        match self.command {
+            TokenCommand::Mint { config, membership } => {
+                let issuer = config::issuer::load(&config, &ProcessEnvironment)?;
+                let token = issuer.token_for(&membership, SystemClock.now())?;
+                if token.len() > config::issuer::LARGE_TOKEN_BYTES {
+                    say_error("warning: the token is larger than browsers keep in a cookie");
+                }
+                say(&token);
+            }
+            TokenCommand::Inspect { token } => {
+                let token = if token == "-" { from_standard_input()? } else { token };
+                say_error("not verified: anybody could have written this");
+                say(&serde_json::to_string_pretty(&inspect(token.trim())?)?);
+            }
+        }
+        Ok(Exit::Good)
+    }
+}
+
+fn from_standard_input() -> anyhow::Result<String> {
+    let mut text = String::new();
+    std::io::stdin().read_to_string(&mut text).context("cannot read the token from standard input")?;
+    Ok(text)
+}

@@ -1,0 +1,66 @@
+//! `listen`, `status` and `admin`.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+
+use super::raw;
+use super::{Reader, tls};
+use crate::admin;
+use crate::proxy::listen::Listener;
+use crate::yaml::Placed;
+
+impl Reader<'_> {
+    pub(super) fn listeners(&mut self) -> Vec<Listener> {
+        let Some(node) = self.document.get("listen") else { return Vec::new() };
+        if !node.is_sequence() {
+            self.problem_at("listen", "`listen` is not a list of addresses");
+        }
+        node.items().iter().filter_map(|item| self.listener(item)).collect()
+    }
+
+    fn listener(&mut self, node: &crate::yaml::Node) -> Option<Listener> {
+        let raw: raw::Listen = self.read(node)?;
+        self.socket_address(&raw.address);
+        let tls = raw.tls.and_then(|tls| {
+            let certificate = tls.certificate.map(|file| self.path(&file));
+            let key = tls.key.map(|file| self.path(&file));
+            let client_ca = tls.client_ca.map(|ca| ca.map(|file| self.path(&file)));
+            let config = tls::server(&certificate, &key, client_ca.as_ref());
+            config.map_err(|problem| self.problems.push(problem)).ok()
+        });
+        Some(Listener { address: raw.address.value, tls, h2c: raw.h2c })
+    }
+
+    pub(super) fn status(&mut self) -> Option<SocketAddr> {
+        let raw: raw::Status = self.part("status")?;
+        self.socket_address(&raw.address)
+    }
+
+    pub(super) fn admin(&mut self) -> Option<admin::Settings> {
+        let raw: raw::Admin = self.part("admin")?;
+        let address = match raw.address.strip_prefix("unix:") {
+            Some(path) => admin::Address::Unix(self.path(path.as_ref())),
+            None => admin::Address::Tcp(self.socket_address(&raw.address)?),
+        };
+        if let admin::Address::Tcp(tcp) = &address
+            && !is_loopback(tcp.ip())
+            && raw.token.as_deref().unwrap_or_default().is_empty()
+        {
+            let message = format!("`{tcp}` can be reached from other machines: `token` is required");
+            self.problems.push(raw.address.problem(message));
+        }
+        Some(admin::Settings { address, token: raw.token.filter(|token| !token.is_empty()).map(admin::Secret::new) })
+    }
+
+    fn socket_address(&mut self, address: &Placed<String>) -> Option<SocketAddr> {
+        let found = address.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+        if found.is_none() {
+            let message = format!("`{}` is not an address, expected `host:port`", address.value);
+            self.problems.push(address.problem(message));
+        }
+        found
+    }
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback()
+}

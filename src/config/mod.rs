@@ -1,0 +1,374 @@
+//! The only reader of configuration: text in, typed settings out, and every problem at once with its place.
+//!
+//! The file is read part by part, so that a mistake in one part does not hide one in another. Paths in it are relative to the folder
+//! that it is in.
+
+mod listeners;
+mod raw;
+mod tests_in_file;
+mod tls;
+mod tokens;
+mod upstreams;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::admin;
+use crate::proxy;
+use crate::proxy::headers::{HeaderPolicy, IdentityHeader};
+use crate::proxy::intake::HeadLimits;
+use crate::proxy::listen::Listener;
+use crate::proxy::upstream::UpstreamSettings;
+use crate::rules::{self, RouteTable};
+use crate::telemetry::LogSettings;
+use crate::token;
+use crate::yaml::{self, Node, Placed, Problem, Problems};
+
+pub use self::tests_in_file::RuleTest;
+
+/// Everything a sidecar runs by.
+#[derive(Debug)]
+pub struct Sidecar {
+    /// Addresses that clients connect to.
+    pub listeners: Vec<Listener>,
+    /// Where liveness, readiness and metrics are served; `None` = on the admin listener.
+    pub status: Option<SocketAddr>,
+    /// Where explain, who, world, routes and reload are served.
+    pub admin: Option<admin::Settings>,
+    /// The proxy.
+    pub proxy: proxy::Settings,
+    /// The upstreams, in the order in which the rules count them.
+    pub upstreams: Vec<UpstreamSettings>,
+    /// Tokens.
+    pub tokens: token::Settings,
+    /// Memory for verified tokens, bytes.
+    pub token_cache_bytes: u64,
+    /// Facts.
+    pub facts: Facts,
+    /// The rules.
+    pub rules: RouteTable,
+    /// Origins whose unsafe requests may carry a cookie credential.
+    pub csrf_origins: Vec<String>,
+    /// Tests of the rules.
+    pub tests: Vec<RuleTest>,
+    /// What is logged.
+    pub log: LogSettings,
+    /// Limits on connections.
+    pub limits: Limits,
+    /// Worker threads of the proxy; `None` = one for each processor.
+    pub threads: Option<usize>,
+}
+
+/// Where facts come from.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The file; `None` = no facts.
+    pub file: Option<PathBuf>,
+    /// How old they may be where a route does not say otherwise.
+    pub max_staleness: Duration,
+    /// The most memory they may take, bytes.
+    pub max_memory: u64,
+}
+
+/// Limits that are kept below the proxy.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Time to send a request head.
+    pub head_timeout: Duration,
+    /// Connections open at once.
+    pub connections: usize,
+    /// Requests on one connection.
+    pub requests_per_connection: Option<u32>,
+    /// Time that requests in flight have to finish.
+    pub shutdown_timeout: Duration,
+}
+
+/// What configuration may take from its environment.
+pub trait Environment {
+    /// The value of the variable `name`.
+    fn variable(&self, name: &str) -> Option<String>;
+}
+
+/// The environment of the process.
+#[derive(Debug, Clone, Copy)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    #[expect(clippy::disallowed_methods, reason = "this is the one reader of configuration")]
+    fn variable(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read `{}`", file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something in it is wrong.
+    #[error(transparent)]
+    Problems(#[from] Problems),
+}
+
+/// Reads the configuration in `file`.
+///
+/// # Errors
+/// [`ConfigError::Unreadable`], or every problem of the file with its place.
+pub fn load(file: &Path, environment: &dyn Environment) -> Result<Sidecar, ConfigError> {
+    let text =
+        std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    Ok(parse(&file.display().to_string(), &text, folder, environment)?)
+}
+
+/// Reads a configuration from `text`, which `file` names in messages; paths in it are relative to `folder`.
+///
+/// # Errors
+/// Every problem with its place.
+pub fn parse(file: &str, text: &str, folder: &Path, environment: &dyn Environment) -> Result<Sidecar, Problems> {
+    let variables = |name: &str| environment.variable(name);
+    let document = yaml::parse(file, text, Some(&variables))?;
+    Reader { document: &document, folder, problems: Vec::new() }.sidecar()
+}
+
+/// The JSON Schema of a sidecar's configuration.
+pub fn schema() -> schemars::Schema {
+    let mut schema = schemars::schema_for!(raw::Sidecar);
+    schema.insert("title".into(), "Portcullis sidecar configuration".into());
+    schema
+}
+
+/// The keys that may stand at the top.
+const KEYS: [&str; 20] = [
+    "version",
+    "listen",
+    "status",
+    "admin",
+    "upstreams",
+    "tokens",
+    "facts",
+    "defaults",
+    "routes",
+    "tests",
+    "model",
+    "trusted_proxies",
+    "csrf",
+    "identity_headers",
+    "header_prefix",
+    "forward_token",
+    "methods",
+    "limits",
+    "threads",
+    "log",
+];
+
+struct Reader<'a> {
+    document: &'a Node,
+    folder: &'a Path,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn sidecar(mut self) -> Result<Sidecar, Problems> {
+        self.top_level();
+        let listeners = self.listeners();
+        let status = self.status();
+        let admin = self.admin();
+        if listeners.is_empty() {
+            self.problem("`listen` is missing or empty, expected at least one address");
+        }
+        let upstreams = self.upstreams();
+        let tokens = self.tokens();
+        let facts = self.facts();
+        let limits: raw::Limits = self.part("limits").unwrap_or_default();
+        let rules = self.rules(&upstreams, &tokens, &facts);
+        let csrf: raw::Csrf = self.part("csrf").unwrap_or_default();
+        let tests = self.tests(&tokens);
+        let proxy = self.proxy(&limits);
+        let log = self.part("log").unwrap_or_default();
+        let threads = self.part::<usize>("threads");
+        if threads == Some(0) {
+            self.problem_at("threads", "`threads` is 0, expected at least 1");
+        }
+        Problems(self.problems).into_result()?;
+        let (Some(rules), Some(proxy)) = (rules, proxy) else {
+            // Whatever is missing was reported.
+            return Err(Problems(Vec::new()));
+        };
+        let mut tokens = tokens;
+        for issuer in &mut tokens.issuers {
+            issuer.keep = rules.claim_names().map(str::to_owned).collect();
+        }
+        Ok(Sidecar {
+            listeners,
+            status,
+            admin,
+            proxy,
+            upstreams: upstreams.into_iter().map(|(settings, _)| settings).collect(),
+            tokens,
+            token_cache_bytes: limits.token_cache.0,
+            facts,
+            rules,
+            csrf_origins: csrf.origins,
+            tests,
+            log,
+            limits: Limits {
+                head_timeout: limits.head_timeout.0,
+                connections: limits.connections,
+                requests_per_connection: limits.requests_per_connection,
+                shutdown_timeout: limits.shutdown_timeout.0,
+            },
+            threads,
+        })
+    }
+}
+
+/// The value that a part is read as, and the helpers that every reader of a part uses.
+impl Reader<'_> {
+    /// Reads the value at the top-level key `key`; `None` when it is missing or wrong, and then the problem is noted.
+    fn part<T: serde::de::DeserializeOwned>(&mut self, key: &str) -> Option<T> {
+        let node = self.document.get(key).filter(|node| !node.is_null())?;
+        self.read(node)
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&mut self, node: &Node) -> Option<T> {
+        match node.read_all() {
+            Ok(value) => Some(value),
+            Err(problems) => {
+                self.problems.extend(problems);
+                None
+            }
+        }
+    }
+
+    /// Notes a problem with the document as a whole.
+    fn problem(&mut self, message: impl Into<String>) {
+        self.problems.push(self.document.problem(message));
+    }
+
+    /// Notes a problem with the value at the top-level key `key`.
+    fn problem_at(&mut self, key: &str, message: impl Into<String>) {
+        let node = self.document.get(key).unwrap_or(self.document);
+        self.problems.push(node.problem(message));
+    }
+
+    /// Notes the error of `result` at `place`.
+    fn accept<T, E: std::fmt::Display>(&mut self, place: &yaml::Place, result: Result<T, E>) -> Option<T> {
+        result.map_err(|error| self.problems.push(place.problem(error.to_string()))).ok()
+    }
+
+    fn path(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    fn top_level(&mut self) {
+        if !self.document.is_mapping() {
+            self.problem("the configuration is not a mapping");
+        }
+        let unknown: Vec<Problem> = self
+            .document
+            .entries()
+            .filter(|(key, ..)| !KEYS.contains(key))
+            .map(|(key, place, _)| place.problem(format!("unknown key `{key}`, expected one of {}", KEYS.join(", "))))
+            .collect();
+        self.problems.extend(unknown);
+        match self.document.get("version") {
+            None => self.problem("`version` is missing, expected `version: 1`"),
+            Some(node) => match node.read::<u32>() {
+                Ok(1) => {}
+                Ok(other) => self.problem_at("version", format!("version is {other}, this program reads version 1")),
+                Err(problem) => self.problems.push(problem),
+            },
+        }
+    }
+
+    fn facts(&mut self) -> Facts {
+        let none = Facts { file: None, max_staleness: Duration::from_secs(300), max_memory: 512 * 1024 * 1024 };
+        let Some(raw) = self.part::<raw::Facts>("facts") else { return none };
+        let file = match (raw.source, raw.file) {
+            (raw::FactsSource::File, Some(file)) => Some(self.path(&file)),
+            (raw::FactsSource::File, None) => {
+                self.problem_at("facts", "`source: file` needs `file`");
+                None
+            }
+            (raw::FactsSource::None, Some(file)) => {
+                self.problems.push(file.problem("`file` has no use with `source: none`"));
+                None
+            }
+            (raw::FactsSource::None, None) => None,
+        };
+        Facts { file, max_staleness: raw.max_staleness.0, max_memory: raw.max_memory.0 }
+    }
+
+    fn rules(
+        &mut self,
+        upstreams: &[(UpstreamSettings, rules::PathReading)],
+        tokens: &token::Settings,
+        facts: &Facts,
+    ) -> Option<RouteTable> {
+        let upstreams: Vec<rules::Upstream> = upstreams
+            .iter()
+            .map(|(settings, reading)| rules::Upstream { name: settings.name.clone(), paths: *reading })
+            .collect();
+        let issuers: Vec<String> = tokens.issuers.iter().map(|issuer| issuer.name.to_string()).collect();
+        let methods: Vec<Placed<String>> = self.part("methods").unwrap_or_default();
+        let context = rules::Context {
+            upstreams: &upstreams,
+            issuers: &issuers,
+            facts: facts.file.is_some(),
+            max_staleness: facts.max_staleness,
+            methods: &methods,
+        };
+        let Some(routes) = self.document.get("routes").filter(|routes| routes.is_sequence()) else {
+            self.problem_at("routes", "`routes` is missing, expected a list of rules");
+            return None;
+        };
+        match rules::compile(routes.items(), self.document.get("defaults"), &context) {
+            Ok(table) => Some(table),
+            Err(problems) => {
+                self.problems.extend(problems);
+                None
+            }
+        }
+    }
+
+    fn proxy(&mut self, limits: &raw::Limits) -> Option<proxy::Settings> {
+        let prefix: Option<Placed<String>> = self.part("header_prefix");
+        let identity: Vec<IdentityHeader> =
+            self.part("identity_headers").unwrap_or_else(|| IdentityHeader::DEFAULT.to_vec());
+        let forward_token = self.part("forward_token").unwrap_or(true);
+        let name = prefix.as_ref().map_or(HeaderPolicy::PREFIX, |prefix| prefix.as_str());
+        let headers = HeaderPolicy::new(name, &identity, forward_token);
+        let place = prefix.as_ref().map_or(self.document.place(), |prefix| &prefix.place).clone();
+        let headers = self.accept(&place, headers);
+        let networks: Vec<Placed<String>> = self.part("trusted_proxies").unwrap_or_default();
+        let mut trusted_proxies = Vec::new();
+        for network in networks {
+            match IpNet::from_str(&network)
+                .or_else(|_| network.parse().map(|address: std::net::IpAddr| IpNet::from(address)))
+            {
+                Ok(parsed) => trusted_proxies.push(parsed),
+                Err(_) => {
+                    self.problems.push(network.problem(format!("`{}` is not an address or network", network.value)))
+                }
+            }
+        }
+        let head = HeadLimits {
+            head_bytes: usize::try_from(limits.head.0).unwrap_or(usize::MAX),
+            header_fields: limits.header_fields,
+            target_bytes: usize::try_from(limits.target.0).unwrap_or(usize::MAX),
+        };
+        Some(proxy::Settings { head, headers: headers?, trusted_proxies })
+    }
+}

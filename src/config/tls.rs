@@ -1,0 +1,71 @@
+//! Certificates and keys, read and checked when the configuration is read: Pingora panics on a bad file.
+
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use pingora::protocols::tls::CaType;
+use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use crate::proxy::listen::ListenerTls;
+use crate::yaml::{Placed, Problem};
+
+/// TLS towards clients; client certificates are asked for when `client_ca` is given.
+pub(super) fn server(
+    certificate: &Placed<PathBuf>,
+    key: &Placed<PathBuf>,
+    client_ca: Option<&Placed<PathBuf>>,
+) -> Result<ListenerTls, Problem> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let pair = CertifiedKey::from_der(certificates(certificate)?, private_key(key)?, &provider);
+    let pair = pair.map_err(|error| wrong(key, error))?;
+    let clients = match client_ca {
+        None => None,
+        Some(file) => {
+            let mut roots = RootCertStore::empty();
+            for authority in certificates(file)? {
+                roots.add(authority).map_err(|error| wrong(file, error))?;
+            }
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            Some(verifier.map_err(|error| wrong(file, error))?)
+        }
+    };
+    Ok(ListenerTls { certificate: Arc::new(SingleCertAndKey::from(pair)), clients })
+}
+
+/// Authorities that an upstream's certificate must come from.
+pub(super) fn authorities(file: &Placed<PathBuf>) -> Result<Arc<CaType>, Problem> {
+    Ok(certificates(file)?.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect())
+}
+
+/// What we show an upstream that asks who we are.
+pub(super) fn client(certificate: &Placed<PathBuf>, key: &Placed<PathBuf>) -> Result<Arc<CertKey>, Problem> {
+    let chain = certificates(certificate)?.iter().map(|der| der.to_vec()).collect();
+    Ok(Arc::new(CertKey::new(chain, private_key(key)?.secret_der().to_vec())))
+}
+
+/// At least one certificate, each with a readable subject: Pingora parses them again and panics on what is none.
+fn certificates(file: &Placed<PathBuf>) -> Result<Vec<CertificateDer<'static>>, Problem> {
+    let read = CertificateDer::pem_file_iter(file.as_path()).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = read.map_err(|error| wrong(file, error))?;
+    if certificates.is_empty() {
+        return Err(wrong(file, "there is no certificate in it"));
+    }
+    for certificate in &certificates {
+        rustls::server::ParsedCertificate::try_from(certificate).map_err(|error| wrong(file, error))?;
+    }
+    Ok(certificates)
+}
+
+fn private_key(file: &Placed<PathBuf>) -> Result<PrivateKeyDer<'static>, Problem> {
+    PrivateKeyDer::from_pem_file(file.as_path()).map_err(|error| wrong(file, error))
+}
+
+fn wrong(file: &Placed<PathBuf>, error: impl Display) -> Problem {
+    file.problem(format!("`{}`: {error}", file.display()))
+}

@@ -1,0 +1,400 @@
+//! The gate: one request in, one verdict out. Knows no HTTP server; every door calls it.
+//!
+//! The order is part of the contract, because it decides which of several faults is answered: canonical path, route, credential,
+//! token, conditions on the token, values of path, query and headers, facts, decision, and only then a body. A request looks at the
+//! rules, the catalog and its organization once and uses only what it saw.
+
+pub mod explain;
+mod forward;
+mod summary;
+mod who;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, HeaderName, Method, header};
+
+use crate::domain::{
+    Clock, Decision, Denial, DenyReason, Facts, OrganizationId, Principal, Requirement, Revision, Standing, decide,
+};
+use crate::live::{Lookup, View, World};
+use crate::rules::{self, CanonicalPath, Mode, OnStale, Route, RouteMatch, RouteTable, Sources, single_header};
+use crate::telemetry::{Metrics, RouteMeter, RouteMeters};
+use crate::token::{CredentialSource, Place, TokenError, TokenVerifier, Verified, credential};
+
+pub use self::forward::Forward;
+pub use self::summary::{Access, AskSummary, CallerSummary, Explanation, FactsSummary, RouteSummary, WhoAnswer};
+pub use self::who::WhoRequest;
+
+/// The header by which a client asks for facts at least as new as what it has seen (`docs/freshness.md`).
+pub const MIN_REVISION: &str = "x-portcullis-min-revision";
+
+/// A minimum revision this far ahead of what is in force was never given out by the store.
+const FAR_FUTURE: u64 = 1_000_000;
+
+/// Decides requests.
+pub struct Gate {
+    rules: ArcSwap<Rules>,
+    tokens: ArcSwap<Tokens>,
+    world: Arc<World>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+}
+
+/// The rules in force.
+pub struct Rules {
+    table: RouteTable,
+    meters: RouteMeters,
+    /// For each rule, the place of its upstream among all.
+    upstreams: Box<[usize]>,
+    /// Origins whose unsafe requests may carry a cookie credential.
+    csrf_origins: Box<[Box<str>]>,
+}
+
+/// How tokens are found and verified.
+pub struct Tokens {
+    /// Verifies.
+    pub verifier: Box<dyn TokenVerifier>,
+    /// Where credentials may stand.
+    pub sources: Vec<CredentialSource>,
+}
+
+/// A request as every door describes it.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestView<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query, as received.
+    pub target: &'a [u8],
+    /// Whether the target came in absolute form, so that what is forwarded is not what was received.
+    pub is_absolute: bool,
+    /// The host, with the port if the client gave one.
+    pub host: &'a str,
+    /// All header fields.
+    pub headers: &'a HeaderMap,
+    /// Whether the client asks to leave HTTP on this connection.
+    pub is_upgrade: bool,
+    /// The body, once the gate has asked for it.
+    pub body: Option<&'a [u8]>,
+}
+
+/// What is to be done with a request.
+#[must_use]
+pub enum Verdict {
+    /// Send it on, as described.
+    Forward(Forward),
+    /// Answer it.
+    Refuse(Denial),
+    /// Everything else permits it so far: read its body, of at most so many bytes, and ask again with it.
+    ReadBody {
+        /// Bytes.
+        limit: usize,
+    },
+}
+
+/// What became known of a request on the way to its verdict; for the log and the metrics.
+#[derive(Default)]
+pub struct Trace {
+    rules: Option<Arc<Rules>>,
+    route: Option<usize>,
+    /// The canonical path, once there is one.
+    pub path: Option<Box<str>>,
+    /// The verified caller.
+    pub principal: Option<Verified<Principal>>,
+    /// The resource asked for first.
+    pub resource: Option<Box<str>>,
+    /// The facts that were consulted.
+    pub revision: Option<Revision>,
+    /// How old they were.
+    pub facts_age: Option<Duration>,
+}
+
+impl Rules {
+    /// Puts `table` in force: `upstreams` are all upstreams' names, in the order in which the door counts them.
+    pub fn new(table: RouteTable, upstreams: &[String], csrf_origins: Vec<String>, metrics: &Metrics) -> Self {
+        let name = |route: &Route| route.upstream.as_deref().unwrap_or(RouteMeters::NONE).to_owned();
+        let meters = RouteMeters::new(
+            metrics,
+            table.routes().iter().map(|route| (&*route.id, route.upstream.as_deref().unwrap_or(RouteMeters::NONE))),
+        );
+        // A name that is not there cannot be: the rules were compiled against the same names. It would lead nowhere.
+        let index =
+            |route: &Route| upstreams.iter().position(|upstream| *upstream == name(route)).unwrap_or(usize::MAX);
+        let upstreams = table.routes().iter().map(index).collect();
+        Self { table, meters, upstreams, csrf_origins: csrf_origins.into_iter().map(Into::into).collect() }
+    }
+
+    /// The rules themselves.
+    pub fn table(&self) -> &RouteTable {
+        &self.table
+    }
+
+    fn upstream(&self, route: &Route) -> usize {
+        self.upstreams.get(route.index).copied().unwrap_or(usize::MAX)
+    }
+}
+
+impl Gate {
+    /// A gate that judges by `rules`, `tokens` and the facts of `world`.
+    pub fn new(rules: Rules, tokens: Tokens, world: Arc<World>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        Self { rules: ArcSwap::from_pointee(rules), tokens: ArcSwap::from_pointee(tokens), world, clock, metrics }
+    }
+
+    /// Replaces rules and tokens together; requests in flight finish with what they started with.
+    pub fn replace(&self, rules: Rules, tokens: Tokens) {
+        self.tokens.store(Arc::new(tokens));
+        self.rules.store(Arc::new(rules));
+    }
+
+    /// Judges one request, and notes in `trace` what became known of it.
+    pub async fn check(&self, request: &RequestView<'_>, trace: &mut Trace) -> Verdict {
+        let rules = self.rules.load_full();
+        trace.rules = Some(Arc::clone(&rules));
+        match self.walk(&rules, request, trace).await {
+            Ok(verdict) => verdict,
+            Err(denial) => self.refuse(&rules, request, denial, trace),
+        }
+    }
+
+    /// From the target to the verdict; whatever refuses on the way may still be overridden by shadow mode.
+    async fn walk(&self, rules: &Arc<Rules>, request: &RequestView<'_>, trace: &mut Trace) -> Result<Verdict, Denial> {
+        let (raw_path, query) = split_target(request.target);
+        let path = rules.table.path(raw_path)?;
+        let found = find(&rules.table, request, &path)?;
+        let Some(found) = found else {
+            trace.path = Some(path.as_str().into());
+            return Err(Denial::new(DenyReason::NoRoute));
+        };
+        let route = found.route();
+        trace.route = Some(route.index);
+        trace.path = Some(path.as_str().into());
+        let principal = if found.is_preflight() || route.is_public() {
+            None
+        } else {
+            Some(self.identify(rules, request, route, trace)?)
+        };
+        let body = match request.body {
+            Some(bytes) if found.needs_body() => Some(found.read_body(bytes)?),
+            _ => None,
+        };
+        let sources = Sources {
+            query: query.and_then(|query| std::str::from_utf8(query).ok()),
+            headers: request.headers,
+            claims: principal.as_ref().map(|principal| &principal.claims),
+            body: body.as_ref(),
+        };
+        let requirement =
+            if body.is_some() { found.requirement(&sources)? } else { found.requirement_before_body(&sources)? };
+        trace.resource =
+            requirement.asks().iter().find_map(|ask| ask.resource.as_ref()).map(|on| on.to_string().into());
+        let (decision, view) = self.decide(route, &requirement, principal.as_ref(), request, trace).await?;
+        let permit = match decision {
+            Decision::Allow(permit) => permit,
+            Decision::Deny(denial) => return Err(denial),
+        };
+        if found.needs_body() && body.is_none() {
+            rules::body_is_readable(request.headers)?;
+            return Ok(Verdict::ReadBody { limit: route.body_limit });
+        }
+        let membership = forward::membership(principal.as_ref(), view.as_ref());
+        let target = forward::target(request, &path, query);
+        let rules = Arc::clone(rules);
+        Ok(Verdict::Forward(Forward {
+            permit,
+            target,
+            rules,
+            route: route.index,
+            principal: principal.clone(),
+            membership,
+            revision: trace.revision,
+        }))
+    }
+
+    /// Finds and verifies the credential, and holds it against what the route accepts.
+    fn identify(
+        &self,
+        rules: &Rules,
+        request: &RequestView<'_>,
+        route: &Route,
+        trace: &mut Trace,
+    ) -> Result<Verified<Principal>, Denial> {
+        let tokens = self.tokens.load();
+        let found = credential::find(request.headers, &tokens.sources)
+            .map_err(|ambiguous| Denial::because(DenyReason::AmbiguousCredentials, ambiguous.to_string()))?;
+        let credential = found.ok_or_else(|| Denial::new(DenyReason::MissingToken))?;
+        let principal = tokens.verifier.verify(credential.token(), self.clock.now()).map_err(denial_of)?;
+        trace.principal = Some(principal.clone());
+        if credential.place() == Place::Cookie {
+            same_site(request, &rules.csrf_origins)?;
+        }
+        route.accepts(&principal, request.method)?;
+        Ok(principal)
+    }
+
+    /// Decides on one view of the facts; the view comes back for what else it knows of the caller.
+    async fn decide(
+        &self,
+        route: &Route,
+        requirement: &Requirement<'_>,
+        principal: Option<&Verified<Principal>>,
+        request: &RequestView<'_>,
+        trace: &mut Trace,
+    ) -> Result<(Decision, Option<View>), Denial> {
+        let caller = principal.map(|principal| principal.caller());
+        let organization = caller.and_then(|caller| caller.organization);
+        let Some(organization) = organization.filter(|_| requirement.consults_facts()) else {
+            return Ok((decide(requirement, caller, Facts::Unavailable), None));
+        };
+        self.resident(organization).await?;
+        let Lookup::Ready(view) = self.world.view(organization) else {
+            return Err(Denial::because(DenyReason::FactsUnavailable, "the organization had to leave again"));
+        };
+        trace.revision = Some(view.revision());
+        self.fresh_enough(route, trace)?;
+        new_enough(request.headers, view.revision())?;
+        let decision = decide(requirement, caller, view.facts());
+        Ok((decision, Some(view)))
+    }
+
+    /// Waits, a bounded time, until what is known of `organization` is in memory. Returns at once when it is.
+    async fn resident(&self, organization: &OrganizationId) -> Result<(), Denial> {
+        match self.world.view(organization) {
+            Lookup::Ready(_) => Ok(()),
+            Lookup::NotResident => {
+                let loaded = self.world.load(organization).await;
+                loaded.map_err(|error| Denial::because(DenyReason::FactsUnavailable, error.to_string()))
+            }
+            Lookup::NoFacts => Err(Denial::because(DenyReason::FactsUnavailable, "there are no facts yet")),
+        }
+    }
+
+    fn fresh_enough(&self, route: &Route, trace: &mut Trace) -> Result<(), Denial> {
+        let freshness = self.world.freshness(self.clock.uptime());
+        trace.facts_age = freshness.age;
+        match freshness.standing(route.max_staleness) {
+            Standing::Fresh => return Ok(()),
+            Standing::Degraded => {}
+            Standing::Stale => {
+                let served =
+                    route.on_stale == OnStale::Serve && freshness.age.is_some_and(|age| age <= route.serve_until);
+                if !served {
+                    return Err(Denial::new(DenyReason::FactsStale));
+                }
+            }
+        }
+        self.metrics.degraded_decisions.inc();
+        Ok(())
+    }
+
+    /// A denial, unless the route only watches.
+    fn refuse(&self, rules: &Arc<Rules>, request: &RequestView<'_>, denial: Denial, trace: &mut Trace) -> Verdict {
+        let route = trace.route.and_then(|index| rules.table.routes().get(index));
+        let Some(route) = route.filter(|route| route.mode == Mode::Shadow) else { return Verdict::Refuse(denial) };
+        let permit = match denial.overridden() {
+            Ok(permit) => permit,
+            Err(denial) => return Verdict::Refuse(denial),
+        };
+        let (raw_path, query) = split_target(request.target);
+        let Ok(path) = rules.table.path(raw_path) else {
+            return Verdict::Refuse(Denial::because(DenyReason::Internal, "a judged path became ambiguous"));
+        };
+        let target = forward::target(request, &path, query);
+        let principal = trace.principal.clone();
+        let membership = principal.as_ref().and_then(|principal| principal.membership.clone());
+        let (rules, route) = (Arc::clone(rules), route.index);
+        Verdict::Forward(Forward { permit, target, rules, route, principal, membership, revision: trace.revision })
+    }
+}
+
+impl Trace {
+    /// Whether the route answers 404 for 403.
+    pub fn conceals(&self) -> bool {
+        self.route().is_some_and(|route| route.conceal)
+    }
+
+    /// The id of the rule that covers the request.
+    pub fn route_id(&self) -> Option<&str> {
+        self.route().map(|route| &*route.id)
+    }
+
+    /// Lets `record` use the meter of the route, or of no route.
+    pub fn meter(&self, record: impl FnOnce(&RouteMeter)) {
+        if let Some(rules) = &self.rules {
+            record(rules.meters.at(self.route));
+        }
+    }
+
+    fn route(&self) -> Option<&Route> {
+        self.rules.as_ref()?.table.routes().get(self.route?)
+    }
+}
+
+fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b'?', target).and_then(|at| Some((target.get(..at)?, target.get(at + 1..)?))) {
+        Some((path, query)) => (path, Some(query)),
+        None => (target, None),
+    }
+}
+
+fn find<'t, 'p>(
+    table: &'t RouteTable,
+    request: &RequestView<'_>,
+    path: &'p CanonicalPath<'p>,
+) -> Result<Option<RouteMatch<'t, 'p>>, Denial> {
+    match table.find_preflight(request.method, request.host, path, request.headers)? {
+        Some(preflight) => Ok(Some(preflight)),
+        None => table.find(request.method, request.host, path, request.headers),
+    }
+}
+
+fn denial_of(error: TokenError) -> Denial {
+    match error {
+        TokenError::Fault(fault, detail) => Denial { reason: DenyReason::BadToken(fault), detail: Some(detail) },
+        unavailable @ TokenError::KeysUnavailable { .. } => {
+            Denial::because(DenyReason::KeysUnavailable, unavailable.to_string())
+        }
+    }
+}
+
+/// Browsers send cookies along with requests that other sites cause; such a request may only read (Fetch Metadata, RFC 6454).
+fn same_site(request: &RequestView<'_>, origins: &[Box<str>]) -> Result<(), Denial> {
+    const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+    if request.method.is_safe() && !request.is_upgrade {
+        return Ok(());
+    }
+    let one = |name: &HeaderName| {
+        single_header(request.headers, name.as_str())
+            .map_err(|repeated| Denial::because(DenyReason::BadRequest, repeated.to_string()))
+    };
+    let site = one(&FETCH_SITE)?;
+    if site.is_some_and(|site| matches!(site.as_bytes(), b"same-origin" | b"none")) {
+        return Ok(());
+    }
+    let origin = one(&header::ORIGIN)?;
+    if origin.is_some_and(|origin| origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())) {
+        return Ok(());
+    }
+    Err(Denial::because(DenyReason::CrossSite, "neither `sec-fetch-site` nor `origin` shows that it came from here"))
+}
+
+/// Holds the revision in force against the one that the client has seen. Another epoch's numbers say nothing about this one.
+fn new_enough(headers: &HeaderMap, applied: Revision) -> Result<(), Denial> {
+    if !headers.contains_key(MIN_REVISION) {
+        return Ok(());
+    }
+    let bad = |detail: String| Denial::because(DenyReason::BadRevision, detail);
+    let value = single_header(headers, MIN_REVISION).map_err(|repeated| bad(repeated.to_string()))?;
+    let text = value.and_then(|value| value.to_str().ok()).ok_or_else(|| bad("the revision is not text".to_owned()))?;
+    let wanted: Revision = text.parse().map_err(|error: crate::domain::IdError| bad(error.to_string()))?;
+    if wanted.epoch != applied.epoch || wanted.seq <= applied.seq {
+        return Ok(());
+    }
+    if wanted.seq - applied.seq > FAR_FUTURE {
+        return Err(bad(format!("revision {wanted} lies far ahead of {applied}")));
+    }
+    Err(Denial::because(
+        DenyReason::RevisionUnavailable,
+        format!("revision {wanted} was asked for, {applied} is in force"),
+    ))
+}

@@ -1,0 +1,297 @@
+//! Why a request would be allowed or denied, and who could make it: the same steps as a decision, with every intermediate result kept.
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::summary::{CallerSummary, Explanation, FactsSummary, RouteSummary, asks};
+use super::{Gate, RequestView, Rules, Trace, find, split_target};
+use crate::domain::{
+    Decision, Denial, DenyReason, Facts, Grounds, MembershipId, OrganizationId, Principal, UnixSeconds, decide,
+};
+use crate::live::{Lookup, Summary, View};
+use crate::rules::{RouteMatch, Sources};
+
+/// One request, as a person describes it.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// The method.
+    pub method: String,
+    /// A URL, or a path and query.
+    pub url: String,
+    /// Header fields.
+    #[serde(default)]
+    pub headers: Vec<(String, String)>,
+    /// A token to verify, as if it came in the `authorization` header.
+    pub token: Option<String>,
+    /// A membership to ask for: its roles of now stand for the claims of its token.
+    pub membership: Option<MembershipId>,
+    /// The body, for rules that take values from it.
+    pub body: Option<String>,
+}
+
+/// Why a question has no answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QuestionError {
+    /// No method.
+    #[error("`{0}` is not a method")]
+    Method(String),
+    /// No URL.
+    #[error("`{0}` is neither a URL nor a path")]
+    Url(String),
+    /// No header.
+    #[error("`{0}` is not a header field")]
+    Header(String),
+    /// Nobody knows it.
+    #[error("membership `{0}` is not in the facts")]
+    Membership(MembershipId),
+    /// Two ways to say who.
+    #[error("give a token or a membership, not both")]
+    TwoCallers,
+    /// Nothing is covered by it.
+    #[error("no rule covers this request: everybody is refused")]
+    NoRoute,
+    /// No such rule.
+    #[error("there is no route `{0}`")]
+    UnknownRoute(String),
+    /// No such form.
+    #[error("`{0}` is not of the form `type:external id`")]
+    Resource(String),
+    /// The values of the request are not enough.
+    #[error("{0}; name the resource instead")]
+    Values(String),
+    /// A request that cannot be judged.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl QuestionError {
+    pub(super) fn refused(denial: &Denial) -> Self {
+        Self::Refused(describe(denial))
+    }
+
+    pub(super) fn values(denial: &Denial) -> Self {
+        Self::Values(describe(denial))
+    }
+}
+
+/// A question turned into a request.
+pub(super) struct Question {
+    method: Method,
+    host: String,
+    target: String,
+    headers: HeaderMap,
+    body: Option<Vec<u8>>,
+}
+
+impl Question {
+    pub(super) fn new(request: &ExplainRequest) -> Result<Self, QuestionError> {
+        let method = Method::from_bytes(request.method.as_bytes())
+            .map_err(|_| QuestionError::Method(request.method.escape_debug().to_string()))?;
+        let (host, target) = split_url(&request.url)?;
+        let mut headers = HeaderMap::new();
+        for (name, value) in &request.headers {
+            let wrong = || QuestionError::Header(format!("{}: …", name.escape_debug()));
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+            headers.append(name, HeaderValue::from_str(value).map_err(|_| wrong())?);
+        }
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned).unwrap_or(host);
+        if let Some(token) = &request.token {
+            let value = HeaderValue::from_str(&format!("Bearer {token}"));
+            headers.append(header::AUTHORIZATION, value.map_err(|_| QuestionError::Header("token".to_owned()))?);
+        }
+        Ok(Self { method, host, target, headers, body: request.body.clone().map(String::into_bytes) })
+    }
+
+    pub(super) fn view(&self) -> RequestView<'_> {
+        RequestView {
+            method: &self.method,
+            target: self.target.as_bytes(),
+            is_absolute: false,
+            host: &self.host,
+            headers: &self.headers,
+            is_upgrade: self.headers.contains_key(header::UPGRADE),
+            body: self.body.as_deref(),
+        }
+    }
+}
+
+fn split_url(url: &str) -> Result<(String, String), QuestionError> {
+    // What is wrong inside a path is the gate's to say.
+    if url.starts_with('/') {
+        return Ok(("localhost".to_owned(), url.to_owned()));
+    }
+    let wrong = || QuestionError::Url(url.escape_debug().to_string());
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://")).ok_or_else(wrong)?;
+    url.parse::<Uri>().map_err(|_| wrong())?;
+    match rest.find('/').map(|slash| rest.split_at(slash)) {
+        Some((host, target)) => Ok((host.to_owned(), target.to_owned())),
+        None => Ok((rest.to_owned(), "/".to_owned())),
+    }
+}
+
+impl Gate {
+    /// What would become of `request`, and why. Decides by the same steps as [`Gate::check`], and neither counts nor logs.
+    ///
+    /// # Errors
+    /// [`QuestionError`] when the question makes no sense.
+    pub async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, QuestionError> {
+        if request.token.is_some() && request.membership.is_some() {
+            return Err(QuestionError::TwoCallers);
+        }
+        let question = Question::new(request)?;
+        let assumed = match &request.membership {
+            Some(membership) => {
+                Some(self.assumed(membership).ok_or_else(|| QuestionError::Membership(membership.clone()))?)
+            }
+            None => None,
+        };
+        Ok(self.explain_as(&question.view(), assumed.as_ref()).await)
+    }
+
+    /// As [`Gate::explain`], for a caller whose claims are given instead of a token: rule tests.
+    pub async fn explain_as(&self, request: &RequestView<'_>, assumed: Option<&Principal>) -> Explanation {
+        let rules = self.rules.load_full();
+        let mut explanation = Explanation::empty();
+        let result = self.steps(&rules, request, assumed, &mut explanation).await;
+        let denial = match result {
+            Ok(grounds) => {
+                explanation.outcome = "allow";
+                explanation.reason = grounds;
+                return explanation;
+            }
+            Err(denial) => denial,
+        };
+        explanation.outcome = "deny";
+        explanation.reason = denial.reason.reason();
+        explanation.detail = denial.detail.as_ref().map(ToString::to_string);
+        if let DenyReason::BadToken(fault) = denial.reason {
+            explanation.detail = Some(match &explanation.detail {
+                Some(detail) => format!("{}: {detail}", fault.code()),
+                None => fault.code().to_owned(),
+            });
+        }
+        let shadow = explanation.route.as_ref().is_some_and(|route| route.mode == "shadow");
+        if shadow && denial.overridden().is_ok() {
+            explanation.outcome = "shadow";
+        }
+        explanation
+    }
+
+    async fn steps(
+        &self,
+        rules: &Rules,
+        request: &RequestView<'_>,
+        assumed: Option<&Principal>,
+        explanation: &mut Explanation,
+    ) -> Result<&'static str, Denial> {
+        let (raw_path, query) = split_target(request.target);
+        let path = rules.table.path(raw_path)?;
+        let found = find(&rules.table, request, &path)?.ok_or_else(|| Denial::new(DenyReason::NoRoute))?;
+        let route = found.route();
+        explanation.route = Some(RouteSummary::of(route));
+        explanation.captures = captures(&found);
+        let mut trace = Trace::default();
+        let verified;
+        let principal: Option<&Principal> = if found.is_preflight() || route.is_public() {
+            None
+        } else if let Some(assumed) = assumed {
+            route.accepts(assumed, request.method)?;
+            Some(assumed)
+        } else {
+            let identified = self.identify(rules, request, route, &mut trace);
+            explanation.caller = trace.principal.as_deref().map(CallerSummary::of);
+            verified = identified?;
+            Some(&verified)
+        };
+        explanation.caller = principal.map(CallerSummary::of);
+        let body = match request.body {
+            Some(bytes) if found.needs_body() => Some(found.read_body(bytes)?),
+            _ => None,
+        };
+        let sources = Sources {
+            query: query.and_then(|query| std::str::from_utf8(query).ok()),
+            headers: request.headers,
+            claims: principal.map(|principal| &principal.claims),
+            body: body.as_ref(),
+        };
+        let requirement = found.requirement(&sources)?;
+        let organization = principal.and_then(|principal| principal.organization.as_ref());
+        if let Some(organization) = organization.filter(|_| requirement.consults_facts()) {
+            self.resident(organization).await?;
+        }
+        let view =
+            organization.filter(|_| requirement.consults_facts()).and_then(|organization| self.ready(organization));
+        if let Some(view) = &view {
+            trace.revision = Some(view.revision());
+            let fresh = self.fresh_enough(route, &mut trace);
+            let age_ms = trace.facts_age.map(|age| age.as_millis());
+            explanation.facts = Some(FactsSummary { revision: view.revision().to_string(), age_ms });
+            fresh?;
+        }
+        let facts = view.as_ref().map_or(Facts::Unavailable, View::facts);
+        explanation.asks = asks(&requirement, principal, facts);
+        match decide(&requirement, principal.map(Principal::caller), facts) {
+            Decision::Allow(permit) => Ok(match permit.grounds() {
+                Grounds::Granted(_) => "granted",
+                Grounds::Public => "public",
+                Grounds::Authenticated => "authenticated",
+                Grounds::Preflight => "preflight",
+                Grounds::ShadowOverride(_) => "shadow",
+            }),
+            Decision::Deny(denial) => Err(denial),
+        }
+    }
+
+    /// The compiled rules, for people.
+    pub fn routes(&self) -> Vec<RouteSummary> {
+        self.rules.load().table.routes().iter().map(RouteSummary::of).collect()
+    }
+
+    /// The facts in force, for people.
+    pub fn world_summary(&self) -> Summary {
+        self.world.summary(self.clock.uptime())
+    }
+
+    /// The caller that `membership` would be, had it a token minted now.
+    fn assumed(&self, membership: &MembershipId) -> Option<Principal> {
+        self.world.organizations().into_iter().find_map(|organization| {
+            let view = self.ready(&organization)?;
+            let claims = view.shard()?.claims(view.catalog(), membership)?;
+            Some(Principal {
+                issuer: "facts".into(),
+                user: claims.member.user,
+                session: None,
+                organization: Some(claims.organization),
+                membership: Some(claims.member.id),
+                role: claims.role,
+                roles: claims.roles.into(),
+                permissions: claims.permissions.into(),
+                issued_at: Some(self.clock.now()),
+                expires_at: UnixSeconds(i64::MAX),
+                impersonated: false,
+                claims: serde_json::Map::new(),
+            })
+        })
+    }
+
+    pub(super) fn ready(&self, organization: &OrganizationId) -> Option<View> {
+        match self.world.view(organization) {
+            Lookup::Ready(view) => Some(view),
+            Lookup::NotResident | Lookup::NoFacts => None,
+        }
+    }
+}
+
+fn captures(found: &RouteMatch<'_, '_>) -> Vec<(String, String)> {
+    let names = found.route().pattern.captures();
+    names.filter_map(|name| Some((name.to_owned(), found.capture(name)?.into_owned()))).collect()
+}
+
+fn describe(denial: &Denial) -> String {
+    match &denial.detail {
+        Some(detail) => format!("{}: {detail}", denial.reason.reason()),
+        None => denial.reason.reason().to_owned(),
+    }
+}

@@ -1,0 +1,388 @@
+//! Door 1: the reverse proxy, on Pingora. The phases of one request, in order:
+//!
+//! ```text
+//! connection   the client's socket: connection cap, deadline for every request head
+//! intake       the head has one reading only, or 400/414/431
+//! gate         route, token, facts, decision: a Forward with a permit, or a denial
+//! respond      the one table from a denial to an answer
+//! upstream     peers, time limits, TLS, balancing
+//! headers      forged headers out, verified ones in; the judged target, byte for byte
+//! ```
+//!
+//! Pingora forwards whatever `request_filter` does not answer, so the lock is in [`Sidecar::upstream_peer`]: no [`Forward`], no peer.
+
+pub mod connection;
+pub mod headers;
+pub mod intake;
+pub mod listen;
+pub mod respond;
+pub mod upstream;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use http::HeaderValue;
+use ipnet::IpNet;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType};
+
+use crate::domain::{Denial, DenyReason};
+use crate::gate::{Forward, Gate, RequestView, Trace, Verdict};
+use crate::telemetry::{DecisionLog, Entry, Metrics, Outcome};
+
+use self::headers::{HeaderPolicy, Peer};
+use self::intake::HeadLimits;
+use self::respond::Answer;
+use self::upstream::Upstream;
+
+/// How long a client may take to send a body that a rule reads.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+/// How long the rest of a refused request is read before its connection is closed.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
+
+/// What the proxy needs to know besides the rules.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Limits on request heads.
+    pub head: HeadLimits,
+    /// Header policy towards upstreams.
+    pub headers: HeaderPolicy,
+    /// Peers whose `x-forwarded-…` headers are believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+/// The proxy: one for all requests. Clones share everything.
+#[derive(Clone)]
+pub struct Sidecar {
+    settings: Arc<Settings>,
+    gate: Arc<Gate>,
+    upstreams: Arc<[Upstream]>,
+    metrics: Arc<Metrics>,
+    log: Arc<DecisionLog>,
+}
+
+/// One request on its way through.
+pub struct Passage {
+    started: Instant,
+    request_id: HeaderValue,
+    trace: Trace,
+    state: State,
+    forwarded_at: Option<Instant>,
+    upstream_status: Option<u16>,
+}
+
+/// How far it is.
+enum State {
+    /// Nothing was decided: nothing may be forwarded.
+    Arrived,
+    /// Refused, and answered by us with this status.
+    Refused(Denial, u16),
+    /// Permitted.
+    Permitted(Forward),
+    /// Permitted; then the upstream, the client or we failed, answered with this status, 0 = the client was gone.
+    Failed(DenyReason, u16),
+}
+
+impl Sidecar {
+    /// A proxy in front of `upstreams`, in the order in which the rules of `gate` count them.
+    pub fn new(
+        settings: Settings,
+        gate: Arc<Gate>,
+        upstreams: Vec<Upstream>,
+        metrics: Arc<Metrics>,
+        log: Arc<DecisionLog>,
+    ) -> Self {
+        Self { settings: Arc::new(settings), gate, upstreams: upstreams.into(), metrics, log }
+    }
+
+    /// Decides one request.
+    async fn judge(&self, session: &mut Session, trace: &mut Trace) -> Result<Forward, Denial> {
+        let limit = {
+            let head = intake::read(session, &self.settings.head)?;
+            match self.gate.check(&view(&head, None), trace).await {
+                Verdict::Forward(forward) => return Ok(forward),
+                Verdict::Refuse(denial) => return Err(denial),
+                Verdict::ReadBody { limit } => limit,
+            }
+        };
+        let body = read_body(session, limit).await?;
+        let head = intake::read(session, &self.settings.head)?;
+        match self.gate.check(&view(&head, Some(&body)), trace).await {
+            Verdict::Forward(forward) => Ok(forward),
+            Verdict::Refuse(denial) => Err(denial),
+            Verdict::ReadBody { .. } => {
+                Err(Denial { reason: DenyReason::Internal, detail: Some("body asked for twice".into()) })
+            }
+        }
+    }
+
+    fn peer_of(&self, session: &Session) -> Peer {
+        let address =
+            session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical());
+        let is_trusted = address
+            .is_some_and(|address| self.settings.trusted_proxies.iter().any(|network| network.contains(&address)));
+        let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+        Peer { address, is_trusted, is_tls }
+    }
+
+    fn outcome(passage: &Passage) -> Outcome {
+        match &passage.state {
+            State::Arrived => Outcome::Failed(DenyReason::Internal),
+            State::Refused(denial, _) => Outcome::Denied(denial.reason),
+            State::Failed(reason, _) => Outcome::Failed(*reason),
+            State::Permitted(forward) => forward.outcome(),
+        }
+    }
+}
+
+fn view<'a>(head: &intake::Head<'a>, body: Option<&'a [u8]>) -> RequestView<'a> {
+    RequestView {
+        method: head.method,
+        target: head.target,
+        host: head.host,
+        headers: head.headers,
+        is_absolute: head.is_absolute,
+        is_upgrade: head.is_upgrade,
+        body,
+    }
+}
+
+/// Reads a whole body of at most `limit` bytes; Pingora keeps it and sends the same bytes to the upstream.
+async fn read_body(session: &mut Session, limit: usize) -> Result<Bytes, Denial> {
+    let too_large = || Denial::because(DenyReason::BodyTooLarge, "the body is larger than the route reads");
+    let request = session.req_header();
+    let announced = request.headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+    if announced.is_some_and(|length| length.parse::<usize>().map_or(true, |length| length > limit)) {
+        return Err(too_large());
+    }
+    if request.headers.contains_key(http::header::EXPECT) && request.version < http::Version::HTTP_2 {
+        let written = session.as_downstream_mut().write_continue_response().await;
+        written.map_err(|_| Denial::because(DenyReason::Timeout, "the client left before its body was asked for"))?;
+    }
+    session.enable_retry_buffering();
+    let mut body = BytesMut::new();
+    let read = async {
+        while let Some(chunk) = session.read_request_body().await? {
+            body.extend_from_slice(&chunk);
+            if body.len() > limit {
+                break;
+            }
+        }
+        Ok::<(), Box<Error>>(())
+    };
+    match tokio::time::timeout(BODY_DEADLINE, read).await {
+        Err(_) => return Err(Denial::because(DenyReason::Timeout, "the body did not arrive in time")),
+        Ok(Err(_)) => return Err(Denial::because(DenyReason::BadRequest, "the body could not be read")),
+        Ok(Ok(())) => {}
+    }
+    if body.len() > limit || session.retry_buffer_truncated() {
+        return Err(too_large());
+    }
+    Ok(body.freeze())
+}
+
+#[async_trait]
+impl ProxyHttp for Sidecar {
+    type CTX = Passage;
+
+    fn new_ctx(&self) -> Passage {
+        Passage {
+            started: Instant::now(),
+            request_id: new_request_id(),
+            trace: Trace::default(),
+            state: State::Arrived,
+            forwarded_at: None,
+            upstream_status: None,
+        }
+    }
+
+    /// None: answers pass as the upstream gave them.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    /// Decides. `Ok(true)` = answered here.
+    async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> pingora::Result<bool> {
+        connection::head_complete(session);
+        let judged = AssertUnwindSafe(self.judge(session, &mut passage.trace)).catch_unwind().await;
+        let judged = judged.unwrap_or_else(|_| Err(Denial::because(DenyReason::Internal, "a panic while deciding")));
+        self.metrics.decision_duration.observe(passage.started.elapsed().as_secs_f64());
+        let denial = match judged {
+            Ok(forward) => {
+                passage.state = State::Permitted(forward);
+                return Ok(false);
+            }
+            Err(denial) => denial,
+        };
+        if let DenyReason::BadToken(fault) = denial.reason {
+            self.metrics.token_rejected(fault);
+        }
+        let answer = Answer::to(&denial, passage.trace.conceals());
+        passage.state = State::Refused(denial, answer.status);
+        session.set_total_drain_timeout(Some(DRAIN_LIMIT));
+        respond::write(session, answer, &passage.request_id).await?;
+        Ok(true)
+    }
+
+    /// The lock: without a permit there is no peer. Pingora may ask again when it tries another connection.
+    async fn upstream_peer(&self, _: &mut Session, passage: &mut Passage) -> pingora::Result<Box<HttpPeer>> {
+        let State::Permitted(forward) = &passage.state else {
+            return Err(Error::explain(ErrorType::HTTPStatus(500), "nothing permits this request"));
+        };
+        passage.forwarded_at.get_or_insert_with(Instant::now);
+        let upstream = self.upstreams.get(forward.upstream());
+        upstream
+            .and_then(Upstream::peer)
+            .ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no server of the upstream is well").into_up())
+    }
+
+    /// Writes what the upstream is sent, from the permit's [`Forward`] only.
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        passage: &mut Passage,
+    ) -> pingora::Result<()> {
+        let State::Permitted(forward) = &passage.state else {
+            return Err(Error::explain(ErrorType::HTTPStatus(500), "nothing permits this request"));
+        };
+        if let Some(target) = forward.target() {
+            request.set_raw_path(target)?;
+        }
+        self.settings.headers.apply(request, forward, self.peer_of(session), &passage.request_id)
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        response: &mut ResponseHeader,
+        passage: &mut Passage,
+    ) -> pingora::Result<()> {
+        passage.upstream_status = Some(response.status.as_u16());
+        if let Some(forwarded_at) = passage.forwarded_at.take() {
+            passage.trace.meter(|meter| meter.record_upstream(forwarded_at.elapsed()));
+        }
+        response.insert_header(headers::REQUEST_ID, passage.request_id.clone())
+    }
+
+    /// What Pingora reports after the permit: an upstream that cannot be reached or is too slow, a client that left.
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, passage: &mut Passage) -> FailToProxy {
+        let reason = failure(error);
+        let answer = Answer::to(&Denial { reason, detail: None }, false);
+        let client_gone = matches!(error.esource(), ErrorSource::Downstream)
+            && matches!(error.etype(), ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed);
+        let mut status = 0;
+        if !client_gone && session.response_written().is_none() {
+            status = answer.status;
+            session.set_keepalive(None);
+            if let Err(error) = respond::write(session, answer, &passage.request_id).await {
+                tracing::debug!(%error, "client left before it was answered");
+            }
+        }
+        tracing::debug!(%error, "request failed after its permit");
+        if !matches!(passage.state, State::Refused(..)) {
+            passage.state = State::Failed(reason, status);
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    /// Every failure is in the decision log already.
+    fn suppress_error_log(&self, _: &Session, _: &Passage, _: &Error) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, _: Option<&Error>, passage: &mut Passage) {
+        let duration = passage.started.elapsed();
+        let outcome = Self::outcome(passage);
+        passage.trace.meter(|meter| meter.record(outcome, duration));
+        self.log.record(outcome, || entry(session, passage, outcome, duration));
+        connection::request_done(session);
+    }
+}
+
+/// What failed after the permit, by who failed. No `_` arm on the source: a new one has to be thought about.
+fn failure(error: &Error) -> DenyReason {
+    let timed_out = matches!(
+        error.etype(),
+        ErrorType::ReadTimedout
+            | ErrorType::WriteTimedout
+            | ErrorType::ConnectTimedout
+            | ErrorType::TLSHandshakeTimedout
+    );
+    match error.esource() {
+        ErrorSource::Upstream if timed_out && !matches!(error.etype(), ErrorType::ConnectTimedout) => {
+            DenyReason::UpstreamTimeout
+        }
+        ErrorSource::Upstream => DenyReason::UpstreamUnreachable,
+        ErrorSource::Downstream if timed_out => DenyReason::Timeout,
+        ErrorSource::Downstream => DenyReason::BadRequest,
+        ErrorSource::Internal | ErrorSource::Unset => DenyReason::Internal,
+    }
+}
+
+/// 128 random bits in hexadecimal: unique without asking anybody.
+fn new_request_id() -> HeaderValue {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let bits: u128 = rand::random();
+    let mut text = [0; 32];
+    for (at, digit) in text.iter_mut().enumerate() {
+        let nibble = (bits >> (4 * at)) & 0xf;
+        *digit = DIGITS.get(usize::try_from(nibble).unwrap_or_default()).copied().unwrap_or(b'0');
+    }
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("none"))
+}
+
+/// The decision line of one request.
+fn entry<'a>(session: &'a Session, passage: &'a Passage, outcome: Outcome, duration: Duration) -> Entry<'a> {
+    let request = session.req_header();
+    let trace = &passage.trace;
+    let principal = trace.principal.as_deref();
+    let (forward, detail, refused) = match &passage.state {
+        State::Permitted(forward) => {
+            (Some(forward), forward.overridden().and_then(|denial| denial.detail.as_deref()), None)
+        }
+        State::Refused(denial, status) => (None, denial.detail.as_deref(), Some(*status)),
+        State::Failed(_, status) => (None, None, Some(*status)),
+        State::Arrived => (None, None, None),
+    };
+    let membership =
+        forward.and_then(Forward::membership).or(principal.and_then(|principal| principal.membership.as_ref()));
+    let written = session.response_written().map(|response| response.status.as_u16());
+    Entry {
+        unix_millis: unix_millis(),
+        request_id: passage.request_id.to_str().unwrap_or_default(),
+        client: session.client_addr().and_then(|address| address.as_inet()).copied(),
+        route: trace.route_id(),
+        outcome,
+        detail,
+        status: refused.or(written).unwrap_or_default(),
+        method: request.method.as_str(),
+        path: trace.path.as_deref().unwrap_or_else(|| raw_path(request)),
+        user: principal.map(|principal| principal.user.as_str()),
+        organization: principal.and_then(|principal| principal.organization.as_ref()).map(AsRef::as_ref),
+        membership: membership.map(AsRef::as_ref),
+        resource: trace.resource.as_deref(),
+        revision: trace.revision,
+        facts_age: trace.facts_age,
+        duration,
+        upstream_status: passage.upstream_status,
+    }
+}
+
+fn raw_path(request: &RequestHeader) -> &str {
+    let raw = request.raw_path();
+    let path = raw.split(|&byte| byte == b'?').next().unwrap_or(raw);
+    std::str::from_utf8(path).unwrap_or_default()
+}
+
+/// Milliseconds since 1970 for a log line; nothing is decided by it.
+#[expect(clippy::disallowed_methods, reason = "the time of a log line, which no decision sees")]
+fn unix_millis() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,16 @@
+//! Models and facts as others write them: YAML or JSON in, records of [`crate::domain`] out.
+//!
+//! Nothing is read by halves: a document is accepted as a whole, or every problem in it is reported, each with its place.
+
+mod facts;
+mod grant;
+mod ids;
+mod model;
+mod organization;
+mod resolve;
+mod spot;
+
+pub use facts::{Facts, FactsFile, Loader};
+pub use grant::{Grant, GrantError, ResourceName, Subject};
+pub use model::{Environment, ExternalIds, Model, PermissionSpec, ResourceTypeSpec, RoleSpec};
+pub use organization::{GroupSpec, MembershipSpec, OrganizationSpec, ResourceSpec};

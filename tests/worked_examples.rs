@@ -1,0 +1,663 @@
+//! The worked examples of the WorkOS documentation, each as it is told there, and the table of what each source of a permission is worth
+//! to `grants: token`, `live` and `both`.
+
+use portcullis::domain::discover::{NearestGrant, Via};
+use portcullis::domain::record::*;
+use portcullis::domain::{
+    Ask, Basis, Caller, Catalog, Change, Decision, Delta, DenyReason, Facts, Grants, Grounds, Keep, MembershipId,
+    OrganizationId, PermissionSlug, Requirement, ResourceRef, ResourceTypeSlug, RoleId, Scope, Shard, TokenFault,
+    UserId, decide,
+};
+
+fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: impl AsRef<str>) -> T {
+    text.as_ref().parse().unwrap()
+}
+
+/// An environment and one organization, `org_acme`. Roles have the slug as id; memberships, groups and resources are named by one word.
+struct Acme {
+    catalog: Catalog,
+    shard: Shard,
+    priorities: u32,
+}
+
+impl Acme {
+    fn new(mode: RoleMode) -> Self {
+        let catalog = Catalog::empty();
+        let root = Resource {
+            id: id("authz_resource_acme"),
+            resource_type: id("organization"),
+            external_id: id("org_acme"),
+            parent: None,
+        };
+        let rows = OrganizationRows { resources: vec![root], ..OrganizationRows::default() };
+        let keep = Keep { assignment_ids: true };
+        let shard = Shard::build(&catalog, &id("org_acme"), &rows, keep).unwrap().value;
+        Self { catalog, shard, priorities: 0 }.settings(mode, None)
+    }
+
+    fn settings(self, role_mode: RoleMode, default_role: Option<&str>) -> Self {
+        let settings = EnvironmentSettings { role_mode, default_role: default_role.map(id) };
+        self.declare(Change::Put(CatalogRecord::Settings(settings)))
+    }
+
+    /// An environment role below all former ones.
+    fn role(mut self, slug: &str, resource_type: &str, permissions: &[&str]) -> Self {
+        self.priorities += 1;
+        let priority = self.priorities;
+        self.redefine(slug, resource_type, priority, permissions)
+    }
+
+    fn redefine(mut self, slug: &str, resource_type: &str, priority: u32, permissions: &[&str]) -> Self {
+        for &permission in permissions {
+            let permission = Permission { slug: id(permission), resource_type: id("organization") };
+            self = self.declare(Change::Put(CatalogRecord::Permission(permission)));
+        }
+        let role = EnvironmentRole {
+            id: id(slug),
+            slug: id(slug),
+            resource_type: id(resource_type),
+            priority,
+            permissions: permissions.iter().map(id).collect(),
+        };
+        self.declare(Change::Put(CatalogRecord::Role(role)))
+    }
+
+    fn declare(mut self, change: Change<CatalogRecord>) -> Self {
+        self.catalog = self.catalog.advance(&Delta::Changes(vec![change])).unwrap().value;
+        self
+    }
+
+    fn change(mut self, change: Change<OrganizationRecord>) -> Self {
+        self.shard = self.shard.advance(&self.catalog, &Delta::Changes(vec![change])).unwrap().value;
+        self
+    }
+
+    fn put(self, record: OrganizationRecord) -> Self {
+        self.change(Change::Put(record))
+    }
+
+    fn delete(self, key: OrganizationKey) -> Self {
+        self.change(Change::Delete(key))
+    }
+
+    fn member(self, name: &str) -> Self {
+        self.member_with(name, MembershipStatus::Active)
+    }
+
+    fn member_with(self, name: &str, status: MembershipStatus) -> Self {
+        self.put(OrganizationRecord::Member(Member { id: om(name), user: user(name), status }))
+    }
+
+    fn group(self, name: &str, members: &[&str]) -> Self {
+        let group = self.put(OrganizationRecord::Group(Group { id: id(name) }));
+        members.iter().fold(group, |acme, member| acme.join(name, member))
+    }
+
+    fn join(self, group: &str, member: &str) -> Self {
+        self.put(OrganizationRecord::GroupMember(GroupMember { group: id(group), membership: om(member) }))
+    }
+
+    fn leave(self, group: &str, member: &str) -> Self {
+        self.delete(OrganizationKey::GroupMember(GroupMember { group: id(group), membership: om(member) }))
+    }
+
+    fn resource(self, resource_type: &str, name: &str, parent: Option<&str>) -> Self {
+        let (resource_type, external_id) = (id(resource_type), id(name));
+        self.put(OrganizationRecord::Resource(Resource {
+            id: id(name),
+            resource_type,
+            external_id,
+            parent: parent.map(id),
+        }))
+    }
+
+    fn assign(self, member: &str, role: &str, resource: Option<&str>) -> Self {
+        let key = id(format!("role_assignment_{member}_{role}"));
+        let (membership, role, resource) = (om(member), id(role), resource.map(id));
+        self.put(OrganizationRecord::Assignment(Assignment { id: Some(key), membership, role, resource }))
+    }
+
+    fn unassign(self, member: &str, role: &str, resource: Option<&str>) -> Self {
+        let (membership, role, resource) = (om(member), id(role), resource.map(id));
+        self.delete(OrganizationKey::Assignment(AssignmentKey { membership, role, resource }))
+    }
+
+    fn assign_group(self, group: &str, role: &str, resource: Option<&str>) -> Self {
+        let key = id(format!("gra_{group}_{role}"));
+        let (group, role, resource) = (id(group), id(role), resource.map(id));
+        self.put(OrganizationRecord::GroupAssignment(GroupAssignment { id: Some(key), group, role, resource }))
+    }
+
+    fn unassign_group(self, group: &str, role: &str, resource: Option<&str>) -> Self {
+        let (group, role, resource) = (id(group), id(role), resource.map(id));
+        self.delete(OrganizationKey::GroupAssignment(GroupAssignmentKey { group, role, resource }))
+    }
+
+    /// What the access check says.
+    fn can(&self, member: &str, permission: &str, resource: &str) -> bool {
+        self.shard.check(&self.catalog, &om(member), &id(permission), &ResourceRef::Id(resource.into()))
+    }
+
+    fn can_organization_wide(&self, member: &str, permission: &str) -> bool {
+        self.can(member, permission, "authz_resource_acme")
+    }
+
+    /// What the sidecar says to a token with these permissions.
+    fn asks(
+        &self,
+        member: &str,
+        claims: &[&str],
+        permission: &str,
+        resource: Option<ResourceRef<'_>>,
+        grants: Grants,
+    ) -> Decision {
+        let (permission, permissions) = (id(permission), sorted(claims));
+        let ask = Ask { permission: &permission, resource, grants };
+        let requirement = Requirement { organization: None, scope: Scope::All([ask].into_iter().collect()) };
+        let (user, organization, membership) = (user(member), acme(), om(member));
+        let caller = Caller {
+            user: &user,
+            organization: Some(&organization),
+            membership: Some(&membership),
+            permissions: &permissions,
+        };
+        decide(&requirement, Some(caller), Facts::Known { catalog: &self.catalog, shard: Some(&self.shard) })
+    }
+}
+
+fn om(name: &str) -> MembershipId {
+    id(format!("om_{name}"))
+}
+
+fn user(name: &str) -> UserId {
+    id(format!("user_{name}"))
+}
+
+fn acme() -> OrganizationId {
+    id("org_acme")
+}
+
+fn sorted(slugs: &[&str]) -> Vec<PermissionSlug> {
+    let mut slugs: Vec<_> = slugs.iter().map(id).collect();
+    slugs.sort();
+    slugs
+}
+
+fn reason(decision: Decision) -> Result<(), DenyReason> {
+    match decision {
+        Decision::Allow(_) => Ok(()),
+        Decision::Deny(denial) => Err(denial.reason),
+    }
+}
+
+/// Workspaces engineering and research; projects api and mobile in the first, sensitive in the second; app web in api.
+fn company(mode: RoleMode) -> Acme {
+    Acme::new(mode)
+        .role("admin", "organization", &["org:manage", "project:edit"])
+        .role("org-member", "organization", &["org:view"])
+        .role(
+            "workspace-admin",
+            "workspace",
+            &["workspace:edit", "project:view", "project:edit", "app:view", "app:edit"],
+        )
+        .role("editor", "workspace", &["project:edit"])
+        .role("project-editor", "project", &["project:view", "project:edit"])
+        .role("project-reviewer", "project", &["project:view", "project:review"])
+        .role("project-viewer", "project", &["project:view"])
+        .resource("workspace", "engineering", None)
+        .resource("workspace", "research", None)
+        .resource("project", "api", Some("engineering"))
+        .resource("project", "mobile", Some("engineering"))
+        .resource("project", "sensitive", Some("research"))
+        .resource("app", "web", Some("api"))
+        .member("alice")
+        .member("bob")
+}
+
+#[test]
+fn one_role_on_a_workspace_gives_access_to_every_project_and_app_in_it() {
+    let acme = company(RoleMode::Single).assign("alice", "workspace-admin", Some("engineering"));
+    for (permission, resource) in
+        [("workspace:edit", "engineering"), ("project:edit", "api"), ("project:view", "mobile"), ("app:edit", "web")]
+    {
+        assert!(acme.can("alice", permission, resource), "{permission} on {resource}");
+        assert!(!acme.can("bob", permission, resource));
+    }
+    assert!(!acme.can("alice", "project:edit", "sensitive"), "another workspace");
+    assert!(!acme.can("alice", "workspace:edit", "authz_resource_acme"), "nothing flows up");
+}
+
+#[test]
+fn direct_and_inherited_access_are_both_valid_and_independent() {
+    let acme = company(RoleMode::Single)
+        .assign("alice", "workspace-admin", Some("engineering"))
+        .assign("alice", "project-editor", Some("api"))
+        .assign("bob", "project-editor", Some("api"));
+    assert!(acme.can("bob", "project:edit", "api"));
+    assert!(!acme.can("bob", "project:edit", "mobile"), "a sibling");
+    assert!(!acme.can("bob", "project:edit", "engineering"), "the parent");
+    // Removing the one above removes what was inherited; the direct one on the child stays.
+    let acme = acme.unassign("alice", "workspace-admin", Some("engineering"));
+    assert!(acme.can("alice", "project:edit", "api"));
+    assert!(!acme.can("alice", "project:edit", "mobile"));
+    assert!(!acme.can("alice", "app:edit", "web"));
+}
+
+#[test]
+fn a_permission_is_inherited_by_descendants_of_any_type() {
+    let acme = company(RoleMode::Single).assign("alice", "workspace-admin", Some("engineering"));
+    assert!(acme.can("alice", "workspace:edit", "api"), "the type a permission is declared for filters nothing");
+}
+
+#[test]
+fn two_roles_on_one_project_add_up_and_so_do_roles_elsewhere() {
+    for mode in [RoleMode::Single, RoleMode::Multiple] {
+        let acme = company(mode)
+            .assign("alice", "project-editor", Some("api"))
+            .assign("alice", "project-reviewer", Some("api"))
+            .assign("alice", "project-viewer", Some("sensitive"));
+        assert!(acme.can("alice", "project:edit", "api") && acme.can("alice", "project:review", "api"));
+        assert!(acme.can("alice", "project:view", "sensitive") && !acme.can("alice", "project:edit", "sensitive"));
+    }
+}
+
+#[test]
+fn alice_has_baseline_access_the_engineering_workspace_and_a_look_at_the_sensitive_project() {
+    let acme = company(RoleMode::Single)
+        .group("engineers", &["alice"])
+        .assign("alice", "org-member", None)
+        .assign_group("engineers", "workspace-admin", Some("engineering"))
+        .assign("alice", "project-viewer", Some("sensitive"));
+    assert!(acme.can_organization_wide("alice", "org:view"));
+    assert!(acme.can("alice", "app:edit", "web"));
+    assert!(acme.can("alice", "project:view", "sensitive"));
+    assert!(!acme.can("alice", "project:edit", "sensitive"));
+    let permissions =
+        acme.shard.effective_permissions(&acme.catalog, &om("alice"), &ResourceRef::Id("sensitive".into()));
+    assert_eq!(permissions, sorted(&["org:view", "project:view"]));
+
+    // One check, and the basis tells which source it was.
+    let Decision::Allow(permit) =
+        acme.asks("alice", &[], "app:edit", Some(ResourceRef::Id("web".into())), Grants::Token)
+    else {
+        panic!("denied");
+    };
+    let Grounds::Granted(basis) = permit.grounds() else { panic!("{:?}", permit.grounds()) };
+    let words = acme.shard.describe(&acme.catalog, basis);
+    let grant = words.grant.as_ref().unwrap();
+    assert_eq!((grant.role.as_str(), &grant.via), ("workspace-admin", &Via::Group(id("engineers"))));
+    assert_eq!(
+        grant.path.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["app:web", "project:api", "workspace:engineering"]
+    );
+    assert_eq!(
+        words.to_string(),
+        "role `workspace-admin` on workspace:engineering > project:api > app:web, through group `engineers` (`gra_engineers_workspace-admin`)"
+    );
+}
+
+#[test]
+fn can_this_user_edit_this_project() {
+    let acme = company(RoleMode::Single).assign("alice", "project-editor", Some("api"));
+    let api: ResourceTypeSlug = id("project");
+    let ask = |name: &str, claims: &[&str], resource: &str| {
+        let resource = ResourceRef::External { resource_type: &api, external_id: resource.to_owned().into() };
+        reason(acme.asks(name, claims, "project:edit", Some(resource), Grants::Token))
+    };
+    // The token holds project:edit for all projects: yes. Otherwise it depends on this project.
+    assert_eq!(ask("bob", &["project:edit"], "mobile"), Ok(()));
+    assert_eq!(ask("alice", &["org:view"], "api"), Ok(()));
+    assert_eq!(ask("alice", &["org:view"], "mobile"), Err(DenyReason::NotGranted));
+    assert_eq!(ask("bob", &["project:edit"], "nowhere"), Err(DenyReason::UnknownResource));
+}
+
+#[test]
+fn everybody_in_the_finance_group_has_the_billing_admin_role() {
+    for mode in [RoleMode::Single, RoleMode::Multiple] {
+        let acme = company(mode)
+            .role("billing-admin", "organization", &["billing:manage"])
+            .group("finance", &["alice"])
+            .assign_group("finance", "billing-admin", None);
+        assert!(acme.can_organization_wide("alice", "billing:manage"));
+        assert!(!acme.can_organization_wide("bob", "billing:manage"));
+        let acme = acme.join("finance", "bob");
+        assert!(acme.can_organization_wide("bob", "billing:manage"));
+        let acme = acme.leave("finance", "alice");
+        assert!(!acme.can_organization_wide("alice", "billing:manage"));
+        let acme = acme.unassign_group("finance", "billing-admin", None);
+        assert!(!acme.can_organization_wide("bob", "billing:manage"));
+    }
+}
+
+#[test]
+fn engineers_edit_the_shared_workspace_and_a_new_engineer_does_so_on_joining() {
+    let acme = company(RoleMode::Single).group("engineers", &["alice"]).assign_group(
+        "engineers",
+        "editor",
+        Some("engineering"),
+    );
+    assert!(acme.can("alice", "project:edit", "api") && !acme.can("bob", "project:edit", "api"));
+    assert!(acme.join("engineers", "bob").can("bob", "project:edit", "api"));
+}
+
+#[test]
+fn removing_one_of_two_sources_leaves_the_other() {
+    let both = || {
+        company(RoleMode::Multiple)
+            .group("engineers", &["alice"])
+            .group("platform", &["alice"])
+            .assign_group("engineers", "editor", Some("engineering"))
+            .assign_group("platform", "editor", Some("engineering"))
+            .assign("alice", "editor", Some("engineering"))
+    };
+    let without_direct = both().unassign("alice", "editor", Some("engineering"));
+    assert!(without_direct.can("alice", "project:edit", "api"));
+    let with_one = without_direct.leave("engineers", "alice");
+    assert!(with_one.can("alice", "project:edit", "api"));
+    assert!(!with_one.leave("platform", "alice").can("alice", "project:edit", "api"));
+    let with_direct =
+        both().delete(OrganizationKey::Group(id("engineers"))).delete(OrganizationKey::Group(id("platform")));
+    assert!(with_direct.can("alice", "project:edit", "api"), "a deleted group takes nothing else along");
+}
+
+#[test]
+fn single_role_mode_takes_the_highest_priority_over_all_sources() {
+    let acme = company(RoleMode::Single)
+        .group("leads", &["alice"])
+        .assign("alice", "org-member", None)
+        .assign_group("leads", "admin", None);
+    assert!(acme.can_organization_wide("alice", "org:manage"));
+    assert!(!acme.can_organization_wide("alice", "org:view"), "one role, not both");
+    // A direct role above the group's stays.
+    let acme = acme.assign("bob", "admin", None).group("guests", &["bob"]).assign_group("guests", "org-member", None);
+    assert!(acme.can_organization_wide("bob", "org:manage") && !acme.can_organization_wide("bob", "org:view"));
+}
+
+#[test]
+fn single_role_mode_falls_back_to_the_default_role_when_the_group_role_goes() {
+    let acme = company(RoleMode::Single)
+        .settings(RoleMode::Single, Some("org-member"))
+        .group("leads", &["alice"])
+        .assign_group("leads", "admin", None);
+    assert!(acme.can_organization_wide("alice", "org:manage"));
+    let acme = acme.unassign_group("leads", "admin", None);
+    assert!(!acme.can_organization_wide("alice", "org:manage") && acme.can_organization_wide("alice", "org:view"));
+}
+
+#[test]
+fn multiple_roles_mode_adds_all_sources_up() {
+    let acme = company(RoleMode::Multiple)
+        .group("leads", &["alice"])
+        .assign("alice", "org-member", None)
+        .assign_group("leads", "admin", None);
+    assert!(acme.can_organization_wide("alice", "org:manage") && acme.can_organization_wide("alice", "org:view"));
+    assert!(acme.can("alice", "project:edit", "sensitive"), "an organization role counts on every resource");
+}
+
+#[test]
+fn every_member_has_the_default_role_until_it_has_one_of_its_own() {
+    for mode in [RoleMode::Single, RoleMode::Multiple] {
+        let acme = company(mode).settings(mode, Some("org-member"));
+        assert!(acme.can_organization_wide("alice", "org:view"));
+        let acme = acme.assign("alice", "admin", None);
+        assert!(acme.can_organization_wide("alice", "org:manage") && !acme.can_organization_wide("alice", "org:view"));
+        // The role is deleted: the default role is back.
+        let acme = acme.declare(Change::Delete(CatalogKey::Role(id("admin"))));
+        assert!(acme.can_organization_wide("alice", "org:view") && !acme.can_organization_wide("alice", "org:manage"));
+    }
+}
+
+#[test]
+fn deleting_a_role_in_multiple_roles_mode_leaves_the_others() {
+    let acme = company(RoleMode::Multiple).assign("alice", "admin", None).assign("alice", "org-member", None);
+    let acme = acme.declare(Change::Delete(CatalogKey::Role(id("admin"))));
+    assert!(acme.can_organization_wide("alice", "org:view") && !acme.can_organization_wide("alice", "org:manage"));
+}
+
+#[test]
+fn a_role_created_again_with_the_same_slug_does_not_revive_assignments() {
+    let acme = company(RoleMode::Multiple)
+        .assign("alice", "admin", None)
+        .declare(Change::Delete(CatalogKey::Role(id("admin"))));
+    let again = EnvironmentRole {
+        id: id("admin_2"),
+        slug: id("admin"),
+        resource_type: id("organization"),
+        priority: 0,
+        permissions: vec![id("org:manage")],
+    };
+    assert!(!acme.declare(Change::Put(CatalogRecord::Role(again))).can_organization_wide("alice", "org:manage"));
+}
+
+#[test]
+fn to_move_from_one_default_role_to_another_set_the_new_one_then_delete_the_old_one() {
+    let acme = company(RoleMode::Single)
+        .role("guest", "organization", &["org:peek"])
+        .settings(RoleMode::Single, Some("org-member"));
+    let acme =
+        acme.settings(RoleMode::Single, Some("guest")).declare(Change::Delete(CatalogKey::Role(id("org-member"))));
+    assert!(acme.can_organization_wide("alice", "org:peek") && !acme.can_organization_wide("alice", "org:view"));
+}
+
+#[test]
+fn an_organization_may_have_its_own_default_role_and_priorities() {
+    let settings = |default_role: Option<&str>, priorities: &[&str]| {
+        OrganizationRecord::Settings(OrganizationSettings {
+            default_role: default_role.map(id),
+            priorities: priorities.iter().map(id::<RoleId>).collect(),
+        })
+    };
+    let custom = CustomRole {
+        id: id("auditor"),
+        slug: id("org-auditor"),
+        resource_type: id("organization"),
+        permissions: vec![id("org:manage")],
+    };
+    let acme = company(RoleMode::Single)
+        .settings(RoleMode::Single, Some("org-member"))
+        .put(OrganizationRecord::Role(custom))
+        .put(settings(Some("auditor"), &[]));
+    assert!(acme.can_organization_wide("alice", "org:manage"));
+    // Of the two roles the organization prefers the lower one.
+    let acme = acme
+        .group("everybody", &["alice"])
+        .assign("alice", "admin", None)
+        .assign_group("everybody", "org-member", None)
+        .put(settings(None, &["org-member", "admin"]));
+    assert!(acme.can_organization_wide("alice", "org:view") && !acme.can_organization_wide("alice", "org:manage"));
+    // Its own default role does not exist: none stands in, least of all a stronger one of the environment.
+    let acme =
+        company(RoleMode::Single).settings(RoleMode::Single, Some("admin")).put(settings(Some("unheard-of"), &[]));
+    assert!(!acme.can_organization_wide("alice", "org:manage"));
+}
+
+#[test]
+fn when_the_permissions_of_a_role_change_everyone_with_the_role_sees_it_at_once() {
+    let acme = company(RoleMode::Single).assign("alice", "project-viewer", Some("api"));
+    assert!(!acme.can("alice", "project:comment", "api"));
+    let acme = acme.redefine("project-viewer", "project", 7, &["project:comment"]);
+    assert!(acme.can("alice", "project:comment", "api") && !acme.can("alice", "project:view", "api"));
+    let acme = acme.declare(Change::Delete(CatalogKey::Permission(id("project:comment"))));
+    assert!(!acme.can("alice", "project:comment", "api"));
+}
+
+#[test]
+fn when_a_resource_is_deleted_its_assignments_are_gone() {
+    let acme = company(RoleMode::Single).assign("alice", "project-editor", Some("api"));
+    let acme = acme
+        .unassign("alice", "project-editor", Some("api"))
+        .delete(OrganizationKey::Resource(id("web")))
+        .delete(OrganizationKey::Resource(id("api")));
+    assert!(!acme.can("alice", "project:edit", "api"));
+    let again = acme.resource("project", "api", Some("engineering"));
+    assert!(!again.can("alice", "project:edit", "api"));
+}
+
+#[test]
+fn when_a_membership_is_removed_or_switched_off_it_can_nothing_and_switched_on_it_can_again() {
+    let acme = company(RoleMode::Single).assign("alice", "project-editor", Some("api"));
+    for status in [MembershipStatus::Inactive, MembershipStatus::Pending] {
+        let off = company(RoleMode::Single).assign("alice", "project-editor", Some("api")).member_with("alice", status);
+        assert!(!off.can("alice", "project:edit", "api"));
+        let resource = Some(ResourceRef::Id("api".into()));
+        assert_eq!(
+            reason(off.asks("alice", &["project:edit"], "project:edit", resource, Grants::Token)),
+            Err(DenyReason::MembershipInactive)
+        );
+        assert!(off.member("alice").can("alice", "project:edit", "api"));
+    }
+    let gone = acme.delete(OrganizationKey::Member(om("alice")));
+    assert!(!gone.can("alice", "project:edit", "api"));
+    assert_eq!(reason(gone.asks("alice", &[], "org:view", None, Grants::Live)), Err(DenyReason::UnknownMembership));
+}
+
+#[test]
+fn moving_a_resource_changes_what_it_inherits_at_once() {
+    let acme = company(RoleMode::Single).assign("alice", "workspace-admin", Some("engineering"));
+    assert!(acme.can("alice", "app:edit", "web"));
+    let acme = acme.resource("project", "api", Some("research"));
+    assert!(!acme.can("alice", "app:edit", "web") && !acme.can("alice", "project:edit", "api"));
+    assert!(acme.can("alice", "project:edit", "mobile"));
+}
+
+#[test]
+fn a_denial_names_the_nearest_grant_that_would_allow() {
+    let acme = company(RoleMode::Single);
+    let nearest = |permission: &str, resource: Option<&str>| {
+        let resource = resource.map(|id| ResourceRef::Id(id.to_owned().into()));
+        acme.shard
+            .nearest_grant(&acme.catalog, &id(permission), resource.as_ref())
+            .map(|grant: NearestGrant| grant.to_string())
+    };
+    assert_eq!(nearest("project:edit", Some("api")).as_deref(), Some("role `project-editor` on project:api"));
+    assert_eq!(nearest("project:view", Some("web")).as_deref(), Some("role `project-viewer` on project:api"));
+    assert_eq!(nearest("app:edit", Some("web")).as_deref(), Some("role `workspace-admin` on workspace:engineering"));
+    assert_eq!(nearest("org:manage", None).as_deref(), Some("role `admin` on organization:org_acme"));
+    assert_eq!(nearest("no:such", Some("api")), None);
+}
+
+/// For each source of `project:edit` on project api: what `grants: token`, `live` and `both` say organization-wide, and on the project, to
+/// a token that claims the permission and to one that does not.
+#[test]
+fn what_each_source_is_worth_under_each_kind_of_grants() {
+    type Source = fn(Acme) -> Acme;
+    let sources: [(&str, Source, bool, bool); 8] = [
+        // source, set-up, whether it counts organization-wide, whether it counts on the project
+        ("nothing", |acme| acme, false, false),
+        ("direct organization role", |acme| acme.assign("alice", "admin", None), true, false),
+        ("group organization role", |acme| acme.group("g", &["alice"]).assign_group("g", "admin", None), true, false),
+        ("default role", |acme| acme.settings(RoleMode::Multiple, Some("admin")), true, false),
+        ("direct role on the project", |acme| acme.assign("alice", "project-editor", Some("api")), false, true),
+        ("direct role on the workspace", |acme| acme.assign("alice", "editor", Some("engineering")), false, true),
+        (
+            "group role on the project",
+            |acme| acme.group("g", &["alice"]).assign_group("g", "project-editor", Some("api")),
+            false,
+            true,
+        ),
+        (
+            "group role on the workspace",
+            |acme| acme.group("g", &["alice"]).assign_group("g", "editor", Some("engineering")),
+            false,
+            true,
+        ),
+    ];
+    let project: ResourceTypeSlug = id("project");
+    let organization: ResourceTypeSlug = id("organization");
+    for (source, set_up, wide, on_project) in sources {
+        let acme = set_up(company(RoleMode::Multiple));
+        for claimed in [false, true] {
+            let claims: &[&str] = if claimed { &["project:edit"] } else { &[] };
+            for (grants, organization_wide) in
+                [(Grants::Token, claimed), (Grants::Live, wide), (Grants::Both, claimed && wide)]
+            {
+                let ask = |resource| reason(acme.asks("alice", claims, "project:edit", resource, grants));
+                let expected = |allowed| if allowed { Ok(()) } else { Err(DenyReason::NotGranted) };
+                let api = ResourceRef::External { resource_type: &project, external_id: "api".into() };
+                let whole = ResourceRef::External { resource_type: &organization, external_id: "org_acme".into() };
+                let other = ResourceRef::External { resource_type: &organization, external_id: "org_other".into() };
+                let case = format!("{source}, claimed: {claimed}, {grants:?}");
+                assert_eq!(ask(None), expected(organization_wide), "{case}, organization-wide");
+                assert_eq!(ask(Some(whole)), expected(organization_wide), "{case}, on the organization by name");
+                assert_eq!(
+                    ask(Some(ResourceRef::Id("authz_resource_acme".into()))),
+                    expected(organization_wide),
+                    "{case}, on the root"
+                );
+                assert_eq!(ask(Some(api)), expected(organization_wide || on_project), "{case}, on the project");
+                assert_eq!(ask(Some(other)), Err(DenyReason::UnknownResource), "{case}, on another organization");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_organization_wide_ask_of_the_token_needs_no_facts_and_any_other_does() {
+    let (permission, permissions) = (id("project:edit"), sorted(&["project:edit"]));
+    let (user, organization) = (user("alice"), acme());
+    let kind: ResourceTypeSlug = id("organization");
+    let caller = Caller { user: &user, organization: Some(&organization), membership: None, permissions: &permissions };
+    let ask = |resource: Option<ResourceRef<'_>>, grants| {
+        let scope = Scope::All([Ask { permission: &permission, resource, grants }].into_iter().collect());
+        reason(decide(&Requirement { organization: None, scope }, Some(caller), Facts::Unavailable))
+    };
+    let root = || Some(ResourceRef::External { resource_type: &kind, external_id: "org_acme".into() });
+    assert_eq!(ask(None, Grants::Token), Ok(()));
+    assert_eq!(ask(root(), Grants::Token), Ok(()));
+    for (resource, grants) in [
+        (None, Grants::Live),
+        (None, Grants::Both),
+        (root(), Grants::Live),
+        (Some(ResourceRef::Id("api".into())), Grants::Token),
+    ] {
+        assert_eq!(ask(resource, grants), Err(DenyReason::FactsUnavailable));
+    }
+}
+
+#[test]
+fn user_organization_and_membership_must_be_one_row() {
+    let company = company(RoleMode::Multiple).assign("alice", "admin", None);
+    let permission = id("org:manage");
+    let ask = |user: &UserId, organization: Option<&OrganizationId>, membership: Option<&MembershipId>, known: bool| {
+        let scope =
+            Scope::All([Ask { permission: &permission, resource: None, grants: Grants::Live }].into_iter().collect());
+        let caller = Caller { user, organization, membership, permissions: &[] };
+        let facts = Facts::Known { catalog: &company.catalog, shard: known.then_some(&company.shard) };
+        reason(decide(&Requirement { organization: None, scope }, Some(caller), facts))
+    };
+    let (alice, bob, om_alice, om_nobody, here, there) =
+        (user("alice"), user("bob"), om("alice"), om("nobody"), acme(), id("org_other"));
+    let mismatch = Err(DenyReason::BadToken(TokenFault::IdentityMismatch));
+    assert_eq!(ask(&alice, Some(&here), Some(&om_alice), true), Ok(()));
+    assert_eq!(ask(&alice, Some(&here), None, true), Ok(()), "found by user and organization");
+    assert_eq!(ask(&bob, Some(&here), Some(&om_alice), true), mismatch);
+    assert_eq!(
+        ask(&alice, Some(&there), Some(&om_alice), true),
+        mismatch,
+        "facts of another organization than the token's"
+    );
+    assert_eq!(ask(&alice, Some(&here), Some(&om_nobody), true), Err(DenyReason::UnknownMembership));
+    assert_eq!(ask(&user("nobody"), Some(&here), None, true), Err(DenyReason::UnknownMembership));
+    assert_eq!(ask(&alice, Some(&here), Some(&om_alice), false), Err(DenyReason::UnknownMembership));
+    assert_eq!(ask(&alice, None, Some(&om_alice), true), Err(DenyReason::BadToken(TokenFault::MissingClaim)));
+}
+
+#[test]
+fn basis_says_whether_the_claim_the_facts_or_both_were_needed() {
+    let acme = company(RoleMode::Multiple).assign("alice", "admin", None);
+    let basis = |claims: &[&str], grants| match acme.asks("alice", claims, "org:manage", None, grants) {
+        Decision::Allow(permit) => match permit.grounds() {
+            Grounds::Granted(basis) => *basis,
+            other => panic!("{other:?}"),
+        },
+        Decision::Deny(denial) => panic!("{denial:?}"),
+    };
+    assert_eq!(basis(&["org:manage"], Grants::Token), Basis::Claim);
+    assert!(matches!(basis(&[], Grants::Live), Basis::Grant(_)));
+    assert!(matches!(basis(&["org:manage"], Grants::Both), Basis::Both(_)));
+    let words = acme.shard.describe(&acme.catalog, &basis(&[], Grants::Live)).to_string();
+    assert_eq!(
+        words,
+        "role `admin` on organization:org_acme, assigned to the membership (`role_assignment_alice_admin`)"
+    );
+}
