@@ -87,13 +87,13 @@ impl World {
                 questions.denied.push(question);
             }
         }
-        while questions.allowed.len() < count {
+        while questions.allowed_directly.len() < count {
             let member = random.random_range(0..MEMBERS);
             let own = random.random_bool(0.8);
             let grants = if own { &self.members[member as usize] } else { &self.groups[group_of(member) as usize] };
             let grant = grants.choose(&mut random).expect("everybody has roles");
             let permission = random.random_range(0..ROLES[grant.role].1);
-            if own && questions.allowed_directly.len() < count {
+            if own {
                 questions.allowed_directly.push(Question { member, permission, resource: grant.resource });
             }
             // On the resource itself, or on something below it.
@@ -107,6 +107,7 @@ impl World {
             }
             questions.allowed.push(Question { member, permission, resource });
         }
+        questions.allowed.truncate(count);
         questions
     }
 
