@@ -12,8 +12,8 @@ use crate::domain::record::{
     OrganizationSettings, Resource, RoleMode,
 };
 use crate::domain::{
-    AssignmentId, ExternalId, GroupId, IdError, MembershipId, OrganizationId, ResourceId, ResourceTypeSlug, RoleId,
-    RoleSlug,
+    AssignmentId, BuildError, Catalog, ExternalId, Facts, GroupId, IdError, Keep, MembershipId, OrganizationId,
+    ResourceId, ResourceTypeSlug, RoleId, RoleSlug, Shard,
 };
 use crate::yaml::{Node, Problems};
 
@@ -51,6 +51,35 @@ impl Environment {
         resolver.group_assignments(spec, spot.key("group_assignments"));
         let Resolver { rows, problems, .. } = resolver;
         problems.into_result().map(|()| rows)
+    }
+}
+
+/// Facts to decide on, without a world around them.
+#[derive(Debug)]
+pub struct Sample {
+    /// Permissions, environment roles, resource types, settings.
+    pub catalog: Catalog,
+    /// The organization.
+    pub shard: Shard,
+}
+
+impl Sample {
+    /// The facts that `spec`, which was read from `node`, describes: for rule tests and for questions asked without a running sidecar.
+    ///
+    /// # Errors
+    /// As [`Environment::organization`].
+    pub fn new(environment: &Environment, spec: &OrganizationSpec, node: &Node) -> Result<Self, Problems> {
+        let rows = environment.organization(spec, node)?;
+        let refused = |error: BuildError| Problems::from(node.problem(error.to_string()));
+        let catalog = Catalog::build(environment.rows()).map_err(refused)?.value;
+        let keep = Keep { assignment_ids: true };
+        let shard = Shard::build(&catalog, &spec.id, &rows, keep).map_err(refused)?.value;
+        Ok(Self { catalog, shard })
+    }
+
+    /// What a decision may look at.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts::Known { catalog: &self.catalog, shard: Some(&self.shard) }
     }
 }
 
