@@ -11,14 +11,12 @@ use crate::domain::record::{
     Assignment, AssignmentKey, CustomRole, Group, GroupAssignment, GroupMember, Member, OrganizationRows,
     OrganizationSettings, Resource, RoleMode,
 };
+use crate::domain::shard::MAX_DEPTH;
 use crate::domain::{
     AssignmentId, BuildError, Catalog, ExternalId, Facts, GroupId, IdError, Keep, MembershipId, OrganizationId,
     ResourceId, ResourceTypeSlug, RoleId, RoleSlug, Shard,
 };
 use crate::yaml::{Node, Problems};
-
-/// The most levels of resources below the root (decision D7).
-const DEEPEST: usize = 64;
 
 /// Beginnings of ids that stores make up: an external id that looks like one would be ambiguous (decision D2).
 const RESERVED: [&str; 7] = ["authz_resource_", "gra_", "group_", "om_", "org_", "role_", "user_"];
@@ -292,17 +290,17 @@ impl<'a> Resolver<'a> {
         id
     }
 
-    /// Walks up from every resource: a walk that does not end within [`DEEPEST`] steps is too deep or goes in a circle.
+    /// Walks up from every resource: a walk that does not end within [`MAX_DEPTH`] steps (decision D7) is too deep or goes in a circle.
     fn check_depth(&mut self, spec: &OrganizationSpec, list: Spot<'_>) {
         let parents: HashMap<&ResourceId, &ResourceId> =
             self.rows.resources.iter().filter_map(|resource| Some((&resource.id, resource.parent.as_ref()?))).collect();
         for (index, resource) in spec.resources.iter().enumerate() {
             let Some(id) = self.resources.get(&(&resource.resource_type, &resource.id)) else { continue };
             let above = || std::iter::successors(parents.get(id).copied(), |id| parents.get(*id).copied());
-            let why = if above().take(parents.len()).any(|other| other == id) {
+            let why = if above().take(MAX_DEPTH).any(|other| other == id) {
                 "the chain of parents leads back to the resource itself".to_owned()
-            } else if above().nth(DEEPEST - 1).is_some() {
-                format!("more than {DEEPEST} levels below the organization")
+            } else if above().nth(MAX_DEPTH - 1).is_some() {
+                format!("more than {MAX_DEPTH} levels below the organization")
             } else {
                 continue;
             };
