@@ -172,6 +172,7 @@ impl App {
         let meters = ConnectionMeters {
             refused: metrics.refused_connections(RefusedConnection::TooMany),
             head_timeouts: metrics.refused_connections(RefusedConnection::HeaderTimeout),
+            malformed: metrics.refused_connections(RefusedConnection::Malformed),
         };
         let (h2c, plain): (Vec<_>, Vec<_>) = bound.into_iter().partition(Bound::h2c);
         for (name, listeners, is_h2c) in [("proxy", plain, false), ("proxy h2c", h2c, true)] {

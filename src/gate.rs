@@ -98,12 +98,11 @@ pub enum Verdict {
 pub struct Trace {
     rules: Option<Arc<Rules>>,
     route: Option<usize>,
-    /// The canonical path, once there is one.
-    pub path: Option<Box<str>>,
     /// The verified caller.
     pub principal: Option<Verified<Principal>>,
-    /// The resource asked for first.
+    /// The resource asked for first, when the request was denied or details were wanted.
     pub resource: Option<Box<str>>,
+    detailed: bool,
     /// The facts that were consulted.
     pub revision: Option<Revision>,
     /// How old they were.
@@ -163,12 +162,10 @@ impl Gate {
         let path = rules.table.path(raw_path)?;
         let found = find(&rules.table, request, &path)?;
         let Some(found) = found else {
-            trace.path = Some(path.as_str().into());
             return Err(Denial::new(DenyReason::NoRoute));
         };
         let route = found.route();
         trace.route = Some(route.index);
-        trace.path = Some(path.as_str().into());
         let principal = if found.is_preflight() || route.is_public() {
             None
         } else {
@@ -308,6 +305,16 @@ impl Gate {
 }
 
 impl Trace {
+    /// Nothing known yet; `detailed` when more than the decision needs is to be noted.
+    pub fn new(detailed: bool) -> Self {
+        Self { detailed, ..Self::default() }
+    }
+
+    /// Whether more than the decision needs is noted.
+    pub fn is_detailed(&self) -> bool {
+        self.detailed
+    }
+
     /// Whether the route answers 404 for 403.
     pub fn conceals(&self) -> bool {
         self.route().is_some_and(|route| route.conceal)

@@ -19,7 +19,7 @@ pub use residents::{LoadError, Order, Orders, Released};
 
 use self::residents::Residents;
 use crate::domain::record::{CatalogRows, OrganizationRows};
-use crate::domain::{BuildError, Catalog, Clock, Facts, Freshness, Keep, OrganizationId, Revision, Shard};
+use crate::domain::{BuildError, Built, Catalog, Clock, Facts, Freshness, Keep, OrganizationId, Revision, Shard};
 use crate::telemetry::{Metrics, OrganizationLoad};
 
 /// How the world is kept.
@@ -201,7 +201,7 @@ impl World {
             for (organization, rows) in organizations {
                 let built = Shard::build(catalog, &organization, &rows, self.settings.keep);
                 let refused = |source| InstallError::Organization { organization: organization.clone(), source };
-                shards.push(built.map_err(refused)?.value);
+                shards.push(self.noted(built.map_err(refused)?));
                 places.insert(organization, shards.len() - 1);
             }
             let bytes = shards.iter().map(|shard| shard.memory().total()).sum();
@@ -230,11 +230,21 @@ impl World {
         {
             return Err(InstallError::Rollback { offered: revision, in_force });
         }
-        let catalog = Catalog::build(catalog).map_err(InstallError::Catalog)?.value;
+        let catalog = self.noted(Catalog::build(catalog).map_err(InstallError::Catalog)?);
         let organizations = organizations(&catalog)?;
         let number = before.number + 1;
         self.current.store(Arc::new(Generation { number, revision: Some(revision), catalog, organizations }));
         Ok(())
+    }
+
+    /// Counts and logs rows that count for nothing.
+    fn noted<T>(&self, built: Built<T>) -> T {
+        if built.anomalies.total() > 0 {
+            self.metrics.facts_odd(&built.anomalies);
+            let (rows, examples) = (built.anomalies.total(), built.anomalies.examples());
+            tracing::warn!(rows, ?examples, "facts name what is missing; such rows grant nothing");
+        }
+        built.value
     }
 
     /// Which generation is in force: what is fetched now belongs to it or a later one.
@@ -261,7 +271,7 @@ impl World {
             Err(()) => Err(OrganizationLoad::Failed),
             Ok(None) => Ok(None),
             Ok(Some(rows)) => match Shard::build(&current.catalog, order.organization(), &rows, self.settings.keep) {
-                Ok(built) => Ok(Some(Arc::new(built.value))),
+                Ok(built) => Ok(Some(Arc::new(self.noted(built)))),
                 Err(error) => {
                     tracing::error!(organization = %order.organization(), %error, "organization is refused");
                     Err(OrganizationLoad::Failed)

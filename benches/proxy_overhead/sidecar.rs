@@ -53,7 +53,7 @@ tokens:
     required_claims: [sid]
     jwks_file: "{jwks}"
     algorithms: [RS256]
-facts: {{source: file, path: "{facts}"}}
+facts: {{source: file, file: "{facts}"}}
 limits: {{token_cache: 2MiB}}
 defaults: {{upstream: app}}
 routes:

@@ -50,6 +50,8 @@ pub struct ConnectionMeters {
     pub refused: IntCounter,
     /// Connections closed because a request head took too long.
     pub head_timeouts: IntCounter,
+    /// Connections that ended in the middle of a request head, or with one that the parser refused.
+    pub malformed: IntCounter,
 }
 
 impl<P> Entrance<P> {
@@ -75,7 +77,7 @@ where
             self.meters.refused.inc();
             return None;
         };
-        let guarded = GuardedStream::new(stream, self.head_timeout, self.meters.head_timeouts.clone());
+        let guarded = GuardedStream::new(stream, self.head_timeout, self.meters.clone());
         self.proxy.process_new(Box::new(guarded), shutdown).await
     }
 
@@ -171,7 +173,18 @@ struct GuardedStream {
     head: Head,
     deadline: Option<Pin<Box<Sleep>>>,
     timeout: Duration,
-    timeouts: IntCounter,
+    meters: ConnectionMeters,
+}
+
+impl Drop for GuardedStream {
+    fn drop(&mut self) {
+        // The hooks see complete heads only; a connection that ends inside one was never seen by them.
+        let is_same_head =
+            self.progress.0.load(Ordering::Acquire) == self.seen && Progress::is_between_requests(self.seen);
+        if is_same_head && self.head == Head::Begun {
+            self.meters.malformed.inc();
+        }
+    }
 }
 
 /// How far the current request head is.
@@ -188,13 +201,13 @@ enum Head {
 }
 
 impl GuardedStream {
-    fn new(inner: Stream, timeout: Duration, timeouts: IntCounter) -> Self {
+    fn new(inner: Stream, timeout: Duration, meters: ConnectionMeters) -> Self {
         let progress = Arc::new(Progress::default());
         let user_data: Box<dyn Any + Send + Sync> = Box::new(Arc::clone(&progress));
         // The response of a proxy digest belongs to CONNECT tunnels; only the user data is of use here.
         let response = ResponseHeader::from(http::Response::new(()).into_parts().0);
         let digest = Arc::new(ProxyDigest::new(Box::new(response), Some(user_data)));
-        Self { inner, digest, progress, seen: 0, head: Head::First, deadline: None, timeout, timeouts }
+        Self { inner, digest, progress, seen: 0, head: Head::First, deadline: None, timeout, meters }
     }
 
     /// Whether a head is due that has not come in time; arms the timer on first call.
@@ -244,7 +257,8 @@ impl AsyncRead for GuardedStream {
             }
             Poll::Pending => {
                 ready!(this.poll_overdue(context));
-                this.timeouts.inc();
+                this.meters.head_timeouts.inc();
+                this.head = Head::Idle;
                 // One attempt: a client that does not read either gets the close alone.
                 let _ = Pin::new(&mut this.inner).poll_write(context, REQUEST_TIMEOUT);
                 Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request head took too long")))
@@ -312,7 +326,7 @@ impl Peek for GuardedStream {
         match tokio::time::timeout(self.timeout, self.inner.try_peek(buffer)).await {
             Ok(peeked) => peeked,
             Err(_) => {
-                self.timeouts.inc();
+                self.meters.head_timeouts.inc();
                 Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was sent in time"))
             }
         }

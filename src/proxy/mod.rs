@@ -76,6 +76,7 @@ pub struct Passage {
     state: State,
     forwarded_at: Option<Instant>,
     upstream_status: Option<u16>,
+    attempts: usize,
 }
 
 /// How far it is.
@@ -130,6 +131,11 @@ impl Sidecar {
             .is_some_and(|address| self.settings.trusted_proxies.iter().any(|network| network.contains(&address)));
         let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         Peer { address, is_trusted, is_tls }
+    }
+
+    fn may_try_again(&self, passage: &Passage) -> bool {
+        let State::Permitted(forward) = &passage.state else { return false };
+        self.upstreams.get(forward.upstream()).is_some_and(|upstream| passage.attempts <= upstream.retries())
     }
 
     fn outcome(passage: &Passage) -> Outcome {
@@ -196,10 +202,11 @@ impl ProxyHttp for Sidecar {
         Passage {
             started: Instant::now(),
             request_id: new_request_id(),
-            trace: Trace::default(),
+            trace: Trace::new(self.log.sample()),
             state: State::Arrived,
             forwarded_at: None,
             upstream_status: None,
+            attempts: 0,
         }
     }
 
@@ -235,6 +242,7 @@ impl ProxyHttp for Sidecar {
             return Err(Error::explain(ErrorType::HTTPStatus(500), "nothing permits this request"));
         };
         passage.forwarded_at.get_or_insert_with(Instant::now);
+        passage.attempts += 1;
         let upstream = self.upstreams.get(forward.upstream());
         upstream
             .and_then(Upstream::peer)
@@ -270,6 +278,37 @@ impl ProxyHttp for Sidecar {
         response.insert_header(headers::REQUEST_ID, passage.request_id.clone())
     }
 
+    /// Nothing was sent yet: another server may be tried, whatever the method.
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        passage: &mut Passage,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        error.set_retry(self.may_try_again(passage));
+        error
+    }
+
+    /// A pooled connection turned out to be dead: an idempotent request, all of which is still here, may be tried on another.
+    fn error_while_proxy(
+        &self,
+        peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        passage: &mut Passage,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let mut error = error.more_context(format!("peer {peer}"));
+        let is_repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
+        if is_repeatable && self.may_try_again(passage) {
+            error.retry.decide_reuse(client_reused);
+        } else {
+            error.set_retry(false);
+        }
+        error
+    }
+
     /// What Pingora reports after the permit: an upstream that cannot be reached or is too slow, a client that left.
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, passage: &mut Passage) -> FailToProxy {
         let reason = failure(error);
@@ -300,7 +339,7 @@ impl ProxyHttp for Sidecar {
         let duration = passage.started.elapsed();
         let outcome = Self::outcome(passage);
         passage.trace.meter(|meter| meter.record(outcome, duration));
-        self.log.record(outcome, || entry(session, passage, outcome, duration));
+        self.log.record(outcome, passage.trace.is_detailed(), || entry(session, passage, outcome, duration));
         connection::request_done(session);
     }
 }
@@ -362,7 +401,7 @@ fn entry<'a>(session: &'a Session, passage: &'a Passage, outcome: Outcome, durat
         detail,
         status: refused.or(written).unwrap_or_default(),
         method: request.method.as_str(),
-        path: trace.path.as_deref().unwrap_or_else(|| raw_path(request)),
+        path: path_of(forward.and_then(Forward::target).unwrap_or(request.raw_path())),
         user: principal.map(|principal| principal.user.as_str()),
         organization: principal.and_then(|principal| principal.organization.as_ref()).map(AsRef::as_ref),
         membership: membership.map(AsRef::as_ref),
@@ -374,9 +413,9 @@ fn entry<'a>(session: &'a Session, passage: &'a Passage, outcome: Outcome, durat
     }
 }
 
-fn raw_path(request: &RequestHeader) -> &str {
-    let raw = request.raw_path();
-    let path = raw.split(|&byte| byte == b'?').next().unwrap_or(raw);
+/// The path of a target, without the query string, which may hold secrets.
+fn path_of(target: &[u8]) -> &str {
+    let path = target.split(|&byte| byte == b'?').next().unwrap_or(target);
     std::str::from_utf8(path).unwrap_or_default()
 }
 

@@ -10,7 +10,8 @@ use crate::domain::record::{CatalogRows, OrganizationRows};
 use crate::domain::{OrganizationId, Revision};
 use crate::yaml::Problems;
 
-/// A place that facts are pulled from. Pulled by one task; asked for single organizations by that task's helpers.
+/// A place that facts are pulled from. Pulled by one task; asked for single organizations by that task's helpers. An implementation bounds
+/// its own waits.
 #[async_trait]
 pub trait Source: Send + Sync + 'static {
     /// What is there, unless it is what `known` says. An answer proves that at the time of the call nothing newer was there.

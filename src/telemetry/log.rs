@@ -20,7 +20,7 @@ use crate::domain::Revision;
 pub struct LogSettings {
     /// How decision lines look.
     pub format: Format,
-    /// Every how manieth allowed request is logged: 1 = all, 100 = every hundredth, 0 = none. Denials always are.
+    /// Every how manieth request is logged even if it is simply allowed: 1 = all, 100 = every hundredth, 0 = none. Denials always are.
     pub sample_allows: u64,
 }
 
@@ -75,7 +75,7 @@ pub struct DecisionLog {
     sink: Sink,
     format: Format,
     every: Option<NonZeroU64>,
-    allowed: AtomicU64,
+    arrived: AtomicU64,
 }
 
 impl DecisionLog {
@@ -85,22 +85,25 @@ impl DecisionLog {
             sink,
             format: settings.format,
             every: NonZeroU64::new(settings.sample_allows),
-            allowed: AtomicU64::new(0),
+            arrived: AtomicU64::new(0),
         }
     }
 
-    /// Writes the line that `entry` describes, if this outcome's turn has come; otherwise `entry` is not even asked for.
-    pub fn record<'a>(&self, outcome: Outcome, entry: impl FnOnce() -> Entry<'a>) {
-        if self.wants(outcome) {
+    /// Whether the request that arrives now is in the sample. Ask once for each request, before its outcome is known: then what only a
+    /// line needs has to be put together for sampled requests only.
+    pub fn sample(&self) -> bool {
+        self.every.is_some_and(|every| self.arrived.fetch_add(1, Ordering::Relaxed) % every == 0)
+    }
+
+    /// Writes the line that `entry` describes, when the request is in the sample or was not simply allowed; otherwise `entry` is not
+    /// even asked for.
+    pub fn record<'a>(&self, outcome: Outcome, is_sampled: bool, entry: impl FnOnce() -> Entry<'a>) {
+        let is_written = match outcome {
+            Outcome::Allowed(_) => is_sampled,
+            Outcome::Denied(_) | Outcome::Shadowed(_) | Outcome::Failed(_) => true,
+        };
+        if is_written {
             self.sink.write(entry().line(self.format));
-        }
-    }
-
-    fn wants(&self, outcome: Outcome) -> bool {
-        match (outcome, self.every) {
-            (Outcome::Allowed(_), None) => false,
-            (Outcome::Allowed(_), Some(every)) => self.allowed.fetch_add(1, Ordering::Relaxed) % every == 0,
-            (Outcome::Denied(_) | Outcome::Shadowed(_) | Outcome::Failed(_), _) => true,
         }
     }
 }

@@ -15,7 +15,7 @@ use prometheus::{
 };
 
 use super::meters::{RouteMeter, TokenCacheMeters};
-use crate::domain::{Revision, TokenFault};
+use crate::domain::{Anomalies, Revision, TokenFault};
 
 /// Bounds of the buckets of decisions, in seconds: 250 ns to 10 ms.
 const DECISION_BUCKETS: [f64; 14] =
@@ -48,6 +48,7 @@ pub struct Metrics {
     upstream_duration: HistogramVec,
     token_rejected: IntCounterVec,
     facts_updates: IntCounterVec,
+    facts_anomalies: IntCounterVec,
     organization_loads: IntCounterVec,
     refused_connections: IntCounterVec,
     config_reloads: IntCounterVec,
@@ -186,6 +187,11 @@ impl Metrics {
                 &["issuer", "result"],
             )?,
             facts_updates: to.counters("portcullis_facts_updates_total", "Updates of facts.", &["kind", "result"])?,
+            facts_anomalies: to.counters(
+                "portcullis_facts_anomalies_total",
+                "Rows that name something missing and so count for nothing.",
+                &["anomaly"],
+            )?,
             organization_loads: to.counters(
                 "portcullis_organization_loads_total",
                 "Organizations loaded on first use.",
@@ -265,6 +271,13 @@ impl Metrics {
             UpdateResult::Failed => "failed",
         };
         self.facts_updates.with_label_values(&[kind, result]).inc();
+    }
+
+    /// Counts what was odd about rows that came into force.
+    pub fn facts_odd(&self, anomalies: &Anomalies) {
+        for (anomaly, count) in anomalies.counts() {
+            self.facts_anomalies.with_label_values(&[anomaly.code()]).inc_by(count);
+        }
     }
 
     /// Counts the load of one organization.

@@ -1,6 +1,6 @@
 //! How one request ended, as log and metrics tell it: a closed list of pairs (`outcome`, `reason`).
 
-use crate::domain::{DenyReason, TokenFault};
+use crate::domain::{DenyReason, Grounds, TokenFault};
 
 /// How one request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,19 @@ impl Ground {
             Self::Public => 1,
             Self::Authenticated => 2,
             Self::Preflight => 3,
+        }
+    }
+}
+
+impl From<&Grounds> for Outcome {
+    /// The outcome of a permit that was made use of.
+    fn from(grounds: &Grounds) -> Self {
+        match grounds {
+            Grounds::Granted(_) => Self::Allowed(Ground::Granted),
+            Grounds::Public => Self::Allowed(Ground::Public),
+            Grounds::Authenticated => Self::Allowed(Ground::Authenticated),
+            Grounds::Preflight => Self::Allowed(Ground::Preflight),
+            Grounds::ShadowOverride(denial) => Self::Shadowed(denial.reason),
         }
     }
 }

@@ -1,22 +1,23 @@
 //! Logging set-up: what we log through `tracing` and what Pingora logs through `log`, both to one [`Sink`].
 
+use prometheus::IntCounter;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 
 use super::line::Format;
 use super::sink::Sink;
-use prometheus::IntCounter;
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The level is not one.
-    #[error("log level is `{level}`, expected error, warn, info, debug, trace, or a filter of `target=level` pairs")]
+    #[error(
+        "log level is `{level}`, expected off, error, warn, info, debug, trace, or a list such as `info,portcullis::sync=debug`"
+    )]
     Level {
         /// What was given.
         level: String,
-        /// What the parser says.
-        #[source]
-        source: tracing_subscriber::filter::ParseError,
     },
     /// Somebody else set it up before.
     #[error("logging is set up already")]
@@ -28,9 +29,7 @@ pub enum SetupError {
 /// # Errors
 /// [`SetupError::Level`] when `level` cannot be read, [`SetupError::Twice`] at the second call in a process.
 pub fn install(format: Format, level: &str, sink: Sink) -> Result<(), SetupError> {
-    let filter = EnvFilter::builder()
-        .parse(level)
-        .map_err(|source| SetupError::Level { level: level.escape_debug().to_string(), source })?;
+    let filter = filter(level).ok_or_else(|| SetupError::Level { level: level.escape_debug().to_string() })?;
     let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(sink).with_ansi(false);
     match format {
         Format::Text => events.with_target(false).try_init(),
@@ -38,8 +37,25 @@ pub fn install(format: Format, level: &str, sink: Sink) -> Result<(), SetupError
     }
     .map_err(|_| SetupError::Twice)?;
     log::set_logger(&Bridge).map_err(|_| SetupError::Twice)?;
-    log::set_max_level(log::LevelFilter::Debug);
+    log::set_max_level(enabled_for_libraries());
     Ok(())
+}
+
+/// The library takes a misspelt level for the name of a module; nobody means that.
+fn filter(level: &str) -> Option<EnvFilter> {
+    let known = |part: &str| part.contains('=') || !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    level.split(',').all(known).then(|| EnvFilter::builder().parse(level).ok()).flatten()
+}
+
+/// What libraries need not even format: anything below the most detailed level that some filter lets through.
+fn enabled_for_libraries() -> log::LevelFilter {
+    match LevelFilter::current().into_level() {
+        None => log::LevelFilter::Off,
+        Some(Level::ERROR) => log::LevelFilter::Error,
+        Some(Level::WARN) => log::LevelFilter::Warn,
+        Some(Level::INFO) => log::LevelFilter::Info,
+        Some(_) => log::LevelFilter::Debug,
+    }
 }
 
 /// Counts panics and logs where they happened. The payload is left out: it may quote what must not be logged.
@@ -57,10 +73,10 @@ struct Bridge;
 impl log::Log for Bridge {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
         match level(metadata) {
-            log::Level::Error => tracing::enabled!(target: "library", tracing::Level::ERROR),
-            log::Level::Warn => tracing::enabled!(target: "library", tracing::Level::WARN),
-            log::Level::Info => tracing::enabled!(target: "library", tracing::Level::INFO),
-            log::Level::Debug => tracing::enabled!(target: "library", tracing::Level::DEBUG),
+            log::Level::Error => tracing::enabled!(target: "library", Level::ERROR),
+            log::Level::Warn => tracing::enabled!(target: "library", Level::WARN),
+            log::Level::Info => tracing::enabled!(target: "library", Level::INFO),
+            log::Level::Debug => tracing::enabled!(target: "library", Level::DEBUG),
             log::Level::Trace => false,
         }
     }
@@ -108,6 +124,21 @@ fn level(metadata: &log::Metadata<'_>) -> log::Level {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_refused() {
+        for (level, good) in [
+            ("info", true),
+            ("off", true),
+            ("warn,portcullis::sync=debug", true),
+            ("debgu", false),
+            ("", false),
+            ("info,", false),
+            ("portcullis=loud", false),
+        ] {
+            assert_eq!(filter(level).is_some(), good, "{level:?}");
+        }
+    }
 
     #[test]
     fn noise_that_a_client_can_cause_is_for_debugging_only() {

@@ -11,14 +11,12 @@ use crate::domain::record::{
     Assignment, AssignmentKey, CustomRole, Group, GroupAssignment, GroupMember, Member, OrganizationRows,
     OrganizationSettings, Resource, RoleMode,
 };
+use crate::domain::shard::MAX_DEPTH;
 use crate::domain::{
-    AssignmentId, ExternalId, GroupId, IdError, MembershipId, OrganizationId, ResourceId, ResourceTypeSlug, RoleId,
-    RoleSlug,
+    AssignmentId, BuildError, Catalog, ExternalId, Facts, GroupId, IdError, Keep, MembershipId, OrganizationId,
+    ResourceId, ResourceTypeSlug, RoleId, RoleSlug, Shard,
 };
 use crate::yaml::{Node, Problems};
-
-/// The most levels of resources below the root (decision D7).
-const DEEPEST: usize = 64;
 
 /// Beginnings of ids that stores make up: an external id that looks like one would be ambiguous (decision D2).
 const RESERVED: [&str; 7] = ["authz_resource_", "gra_", "group_", "om_", "org_", "role_", "user_"];
@@ -51,6 +49,35 @@ impl Environment {
         resolver.group_assignments(spec, spot.key("group_assignments"));
         let Resolver { rows, problems, .. } = resolver;
         problems.into_result().map(|()| rows)
+    }
+}
+
+/// Facts to decide on, without a world around them.
+#[derive(Debug)]
+pub struct Sample {
+    /// Permissions, environment roles, resource types, settings.
+    pub catalog: Catalog,
+    /// The organization.
+    pub shard: Shard,
+}
+
+impl Sample {
+    /// The facts that `spec`, which was read from `node`, describes: for rule tests and for questions asked without a running sidecar.
+    ///
+    /// # Errors
+    /// As [`Environment::organization`].
+    pub fn new(environment: &Environment, spec: &OrganizationSpec, node: &Node) -> Result<Self, Problems> {
+        let rows = environment.organization(spec, node)?;
+        let refused = |error: BuildError| Problems::from(node.problem(error.to_string()));
+        let catalog = Catalog::build(environment.rows()).map_err(refused)?.value;
+        let keep = Keep { assignment_ids: true };
+        let shard = Shard::build(&catalog, &spec.id, &rows, keep).map_err(refused)?.value;
+        Ok(Self { catalog, shard })
+    }
+
+    /// What a decision may look at.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts::Known { catalog: &self.catalog, shard: Some(&self.shard) }
     }
 }
 
@@ -263,17 +290,17 @@ impl<'a> Resolver<'a> {
         id
     }
 
-    /// Walks up from every resource: a walk that does not end within [`DEEPEST`] steps is too deep or goes in a circle.
+    /// Walks up from every resource: a walk that does not end within [`MAX_DEPTH`] steps (decision D7) is too deep or goes in a circle.
     fn check_depth(&mut self, spec: &OrganizationSpec, list: Spot<'_>) {
         let parents: HashMap<&ResourceId, &ResourceId> =
             self.rows.resources.iter().filter_map(|resource| Some((&resource.id, resource.parent.as_ref()?))).collect();
         for (index, resource) in spec.resources.iter().enumerate() {
             let Some(id) = self.resources.get(&(&resource.resource_type, &resource.id)) else { continue };
             let above = || std::iter::successors(parents.get(id).copied(), |id| parents.get(*id).copied());
-            let why = if above().take(parents.len()).any(|other| other == id) {
+            let why = if above().take(MAX_DEPTH).any(|other| other == id) {
                 "the chain of parents leads back to the resource itself".to_owned()
-            } else if above().nth(DEEPEST - 1).is_some() {
-                format!("more than {DEEPEST} levels below the organization")
+            } else if above().nth(MAX_DEPTH - 1).is_some() {
+                format!("more than {MAX_DEPTH} levels below the organization")
             } else {
                 continue;
             };

@@ -72,7 +72,7 @@ fn written(settings: &LogSettings, entries: &[Entry<'_>]) -> String {
     let sink = Sink::start(Tap(tap), 1024, counter()).unwrap();
     let log = DecisionLog::new(settings, sink.clone());
     for entry in entries {
-        log.record(entry.outcome, || *entry);
+        log.record(entry.outcome, log.sample(), || *entry);
     }
     assert!(sink.flush(10 * SECOND));
     String::from_utf8(lines.try_iter().flatten().collect()).unwrap()
@@ -124,7 +124,7 @@ fn denials_are_always_written_and_allows_by_sample() {
 fn an_entry_that_is_not_written_is_not_built() {
     let sink = Sink::start(io::sink(), 1, counter()).unwrap();
     let log = DecisionLog::new(&LogSettings { sample_allows: 0, ..LogSettings::default() }, sink);
-    log.record(ALLOWED, || panic!("built"));
+    log.record(ALLOWED, log.sample(), || panic!("built"));
 }
 
 #[test]
@@ -164,10 +164,10 @@ fn a_blocked_sink_costs_lines_and_never_a_request() {
     let sink = Sink::start(Blocked { entered, opened }, 4, dropped.clone()).unwrap();
     let log = DecisionLog::new(&LogSettings::default(), sink.clone());
     let denied = entry(Outcome::Denied(DenyReason::NoRoute));
-    log.record(denied.outcome, || denied);
+    log.record(denied.outcome, log.sample(), || denied);
     seen.recv_timeout(10 * SECOND).unwrap();
     for _ in 0..100 {
-        log.record(denied.outcome, || denied);
+        log.record(denied.outcome, log.sample(), || denied);
     }
     assert_eq!(dropped.get(), 96);
     assert!(!sink.flush(Duration::ZERO));

@@ -257,6 +257,12 @@ fn what_a_test_only_names_is_invented() {
     let mut spec = OrganizationSpec::empty("org_test".parse().unwrap());
     spec.assignments = node.get("assignments").unwrap().read().unwrap();
     spec.invent_missing(&environment, |_| "user_test".parse().unwrap());
+    let sample = Sample::new(&environment, &spec, &node).unwrap();
+    let project_type = "project".parse().unwrap();
+    let project = crate::domain::ResourceRef::External { resource_type: &project_type, external_id: "42".into() };
+    let (member, permission) = ("om_1".parse().unwrap(), "project:edit".parse().unwrap());
+    assert!(sample.shard.check(&sample.catalog, &member, &permission, &project));
+    assert!(matches!(sample.facts(), Facts::Known { shard: Some(_), .. }));
     let rows = environment.organization(&spec, &node).unwrap();
     assert_eq!(rows.members.len(), 1);
     let resources: Vec<_> = rows.resources.iter().map(|resource| resource.resource_type.as_str()).collect();
