@@ -106,7 +106,12 @@ impl Sidecar {
         let limit = {
             let head = intake::read(session, &self.settings.head)?;
             match self.gate.check(&view(&head, None), trace).await {
-                Verdict::Forward(forward) => return Ok(forward),
+                Verdict::Forward(forward) => {
+                    // Nothing judged it; no browser sends one.
+                    let has_body = forward.is_preflight() && !session.as_downstream_mut().is_body_empty();
+                    let with_body = || Denial::because(DenyReason::BadRequest, "a preflight with a body");
+                    return if has_body { Err(with_body()) } else { Ok(forward) };
+                }
                 Verdict::Refuse(denial) => return Err(denial),
                 Verdict::ReadBody { limit } => limit,
             }
