@@ -128,7 +128,8 @@ pub fn http_proxy<P: ProxyHttp>(
     let mut proxy = pingora::proxy::http_proxy(conf, proxy);
     let mut options = HttpServerOptions::default();
     options.h2c = h2c;
-    options.keepalive_request_limit = requests_per_connection;
+    // Pingora counts how often a connection is used again.
+    options.keepalive_request_limit = requests_per_connection.map(|requests| requests.saturating_sub(1));
     options.h2_idle_timeout = Some(std::time::Duration::from_secs(60));
     proxy.server_options = Some(options);
     proxy
