@@ -1,6 +1,6 @@
 //! A client that sends exactly the bytes it is told to, and reads one answer at a time.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -76,9 +76,11 @@ impl Connection {
         std::mem::take(&mut self.buffer)
     }
 
-    /// Whether the other side closed the connection, without sending anything more.
+    /// Whether the other side closed the connection, without sending anything more. Waits for that; silence is no close.
     pub fn is_closed(&mut self) -> bool {
-        self.buffer.is_empty() && !self.fill()
+        let read = self.stream.read(&mut [0; 1]);
+        let silent = |error: &std::io::Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        self.buffer.is_empty() && read.as_ref().map_or_else(|error| !silent(error), |count| *count == 0)
     }
 
     /// The socket itself.

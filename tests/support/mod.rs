@@ -49,6 +49,8 @@ pub struct Builder {
     company: String,
     key_set: Option<String>,
     limits: String,
+    status: String,
+    admin: String,
     further: String,
     routes: String,
     wait: bool,
@@ -58,7 +60,7 @@ pub struct Builder {
 pub struct System {
     /// Where clients connect.
     pub address: SocketAddr,
-    /// `/live`, `/ready`, `/metrics`.
+    /// `/live`, `/ready`, `/metrics`; the admin listener where they are on that.
     pub status: SocketAddr,
     /// The admin pages.
     pub admin: SocketAddr,
@@ -91,6 +93,8 @@ impl System {
             company: COMPANY.to_owned(),
             key_set: Some(key_set()),
             limits: "{shutdown_timeout: 5s}".to_owned(),
+            status: "status: {address: \"127.0.0.1:0\"}".to_owned(),
+            admin: "{address: \"127.0.0.1:0\"}".to_owned(),
             further: String::new(),
             routes: routes.to_owned(),
             wait: true,
@@ -250,6 +254,18 @@ impl Builder {
         self
     }
 
+    /// The whole of `admin`.
+    pub fn admin(mut self, text: &str) -> Self {
+        self.admin = text.to_owned();
+        self
+    }
+
+    /// No listener for the status pages alone.
+    pub fn without_status(mut self) -> Self {
+        self.status = String::new();
+        self
+    }
+
     /// Further keys at the top of the file.
     pub fn and(mut self, text: &str) -> Self {
         self.further.push_str(text);
@@ -269,9 +285,9 @@ impl Builder {
         let upstreams = self.upstreams.as_deref().unwrap_or(&one).replace("UPSTREAM", &upstream.to_string());
         let tokens = if self.tokens.is_empty() { "[]".to_owned() } else { format!("\n{}", self.tokens) };
         format!(
-            "version: 1\nthreads: 2\nlisten: [{}]\nstatus: {{address: \"127.0.0.1:0\"}}\nadmin: {{address: \"127.0.0.1:0\"}}\n\
-             upstreams: {upstreams}\ntokens: {tokens}\nfacts: {}\nlimits: {}\nlog: {{sample_allows: 1}}\n{}\nroutes:\n{}\n",
-            self.listen, self.facts, self.limits, self.further, self.routes
+            "version: 1\nthreads: 2\nlisten: [{}]\n{}\nadmin: {}\nupstreams: {upstreams}\ntokens: {tokens}\nfacts: {}\n\
+             limits: {}\nlog: {{sample_allows: 1}}\n{}\nroutes:\n{}\n",
+            self.listen, self.status, self.admin, self.facts, self.limits, self.further, self.routes
         )
     }
 
@@ -294,7 +310,7 @@ impl Builder {
         let running = std::thread::spawn(move || app.run());
         let system = System {
             address: addresses.listeners[0],
-            status: addresses.status.unwrap(),
+            status: addresses.status.or(addresses.admin).unwrap(),
             admin: addresses.admin.unwrap(),
             upstream,
             clock,
