@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 
 use super::{Exit, say, say_error};
 use crate::app::SystemClock;
+use crate::config::issuer::MintError;
 use crate::config::{self, ProcessEnvironment};
 use crate::domain::{Clock, MembershipId};
 use crate::token::inspect::inspect;
@@ -43,7 +44,11 @@ impl Token {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         match self.command {
             TokenCommand::Mint { config, membership } => {
-                let issuer = config::issuer::load(&config, &ProcessEnvironment)?;
+                let issuer = config::issuer::load(&config, &ProcessEnvironment).map_err(|error| match error {
+                    // What is wrong with a file has an exit code of its own.
+                    MintError::Config(error) => error.into(),
+                    other => anyhow::Error::from(other),
+                })?;
                 let token = issuer.token_for(&membership, SystemClock.now())?;
                 if token.len() > config::issuer::LARGE_TOKEN_BYTES {
                     say_error("warning: the token is larger than browsers keep in a cookie");

@@ -147,6 +147,7 @@ pub fn parse(file: &str, text: &str, folder: &Path, environment: &dyn Environmen
 pub fn schema() -> schemars::Schema {
     let mut schema = schemars::schema_for!(raw::Sidecar);
     schema.insert("title".into(), "Portcullis sidecar configuration".into());
+    schema.insert("description".into(), "What `portcullis proxy --config` reads.".into());
     schema
 }
 
