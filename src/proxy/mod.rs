@@ -105,22 +105,17 @@ impl Sidecar {
 
     /// Decides one request.
     async fn judge(&self, session: &mut Session, trace: &mut Trace) -> Result<Forward, Denial> {
-        let limit = {
-            let head = intake::read(session, &self.settings.head)?;
-            match self.gate.check(&view(&head, None), trace).await {
-                Verdict::Forward(forward) => return Ok(forward),
-                Verdict::Refuse(denial) => return Err(denial),
-                Verdict::ReadBody { limit } => limit,
-            }
+        let limit = match self.gate.check(&intake::read(session, &self.settings.head)?, trace).await {
+            Verdict::Forward(forward) => return Ok(forward),
+            Verdict::Refuse(denial) => return Err(denial),
+            Verdict::ReadBody { limit } => limit,
         };
         let body = read_body(session, limit).await?;
-        let head = intake::read(session, &self.settings.head)?;
-        match self.gate.check(&view(&head, Some(&body)), trace).await {
+        let request = RequestView { body: Some(&body), ..intake::read(session, &self.settings.head)? };
+        match self.gate.check(&request, trace).await {
             Verdict::Forward(forward) => Ok(forward),
             Verdict::Refuse(denial) => Err(denial),
-            Verdict::ReadBody { .. } => {
-                Err(Denial { reason: DenyReason::Internal, detail: Some("body asked for twice".into()) })
-            }
+            Verdict::ReadBody { .. } => Err(Denial::because(DenyReason::Internal, "the body was asked for twice")),
         }
     }
 
@@ -145,18 +140,6 @@ impl Sidecar {
             State::Failed(reason, _) => Outcome::Failed(*reason),
             State::Permitted(forward) => forward.outcome(),
         }
-    }
-}
-
-fn view<'a>(head: &intake::Head<'a>, body: Option<&'a [u8]>) -> RequestView<'a> {
-    RequestView {
-        method: head.method,
-        target: head.target,
-        host: head.host,
-        headers: head.headers,
-        is_absolute: head.is_absolute,
-        is_upgrade: head.is_upgrade,
-        body,
     }
 }
 
