@@ -118,7 +118,9 @@ fn without_keys_and_facts_requests_that_need_them_wait_for_a_retry() {
     assert_eq!(answer.field("retry-after"), Some("1"));
     system.get("/me").is_refused(401, "missing_token");
     system.write("jwks.json", &support::tokens::key_set());
-    system.until("the keys are there", |system| system.get("/me").with(&alice().sign()).send().answer.unwrap().status == 200);
+    system.until("the keys are there", |system| {
+        system.get("/me").with(&alice().sign()).send().answer.unwrap().status == 200
+    });
     let answer = system.get("/projects/42").with(&alice().sign()).is_refused(503, "facts_unavailable");
     assert_eq!(answer.field("retry-after"), Some("1"));
 }
@@ -280,13 +282,20 @@ fn a_concealed_route_tells_nothing_but_its_challenge() {
     system.get("/projects/42/vault").with(&alice).passes();
     system.get("/projects/42/vault").is_refused(401, "missing_token");
     let logged = system.logged();
-    assert!(logged.contains(r#""reason":"unknown_resource""#) && logged.contains(r#""reason":"not_granted""#), "{logged}");
+    assert!(
+        logged.contains(r#""reason":"unknown_resource""#) && logged.contains(r#""reason":"not_granted""#),
+        "{logged}"
+    );
 }
 
 #[test]
 fn what_cannot_be_parsed_gets_a_bare_answer_and_is_counted() {
     let system = system();
-    for bytes in ["nonsense\r\n\r\n", "GET /healthz HTTP/1.1\r\nbad header\r\nHost: a\r\n\r\n", "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n"] {
+    for bytes in [
+        "nonsense\r\n\r\n",
+        "GET /healthz HTTP/1.1\r\nbad header\r\nHost: a\r\n\r\n",
+        "CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
+    ] {
         system.raw(bytes).refused_while_parsing(bytes);
     }
     let counted = r#"portcullis_refused_connections_total{reason="malformed"}"#;

@@ -54,7 +54,11 @@ impl Explain {
         if let Some(admin) = &self.admin {
             let answer = ask_admin(admin, "/explain", &request)?;
             say(&serde_json::to_string_pretty(&answer)?);
-            return Ok(if answer["outcome"] == "allow" { Exit::Good } else { Exit::Denied });
+            return Ok(if answer.get("outcome").is_some_and(|outcome| outcome == "deny") {
+                Exit::Denied
+            } else {
+                Exit::Good
+            });
         }
         let config = config::load(self.config.as_deref().context("`--config` is missing")?, &ProcessEnvironment)?;
         let keys = if self.token.is_some() { LoadKeys::All } else { LoadKeys::Files };

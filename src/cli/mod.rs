@@ -158,7 +158,8 @@ pub(crate) fn ask_admin(base: &str, path: &str, question: &impl serde::Serialize
         let status = response.status();
         let answer = response.into_body().collect().await?.to_bytes();
         let answer: serde_json::Value = serde_json::from_slice(&answer).context("the answer is not JSON")?;
-        anyhow::ensure!(status.is_success(), "the sidecar answers {status}: {}", answer["detail"]);
+        let detail = answer.get("detail").and_then(serde_json::Value::as_str).unwrap_or_default();
+        anyhow::ensure!(status.is_success(), "the sidecar answers {status}: {detail}");
         Ok(answer)
     })
 }
