@@ -44,8 +44,6 @@ use self::upstream::Upstream;
 
 /// How long a client may take to send a body that a rule reads.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
-/// How long the rest of a refused request is read before its connection is closed.
-const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// What the proxy needs to know besides the rules.
 #[derive(Debug, Clone)]
@@ -214,7 +212,6 @@ impl ProxyHttp for Sidecar {
         }
         let answer = Answer::to(&denial, passage.trace.conceals());
         passage.state = State::Refused(denial, answer.status);
-        session.set_total_drain_timeout(Some(DRAIN_LIMIT));
         respond::write(session, answer, &passage.request_id).await?;
         Ok(true)
     }

@@ -1,11 +1,16 @@
 //! The one table from a denial to what the client reads (RFC 9457, RFC 6750); the log reads more.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 
 use crate::domain::{Denial, DenyReason, TokenFault};
+
+/// How long the rest of a refused request is read before its connection is closed.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
 /// What a client is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,7 +152,11 @@ pub async fn write(session: &mut Session, answer: Answer, request_id: &HeaderVal
     if let Some(seconds) = answer.retry_after_seconds() {
         response.insert_header(header::RETRY_AFTER, seconds)?;
     }
-    if expects_continue || matches!(answer.status, 400 | 408 | 413 | 431) {
+    let may_go_on = !expects_continue && !matches!(answer.status, 400 | 408 | 413 | 431);
+    if may_go_on {
+        // Pingora would close whatever connection has a body to come; ours is read to its end below.
+        session.as_downstream_mut().set_close_on_response_before_downstream_finish(false);
+    } else {
         // What follows on this connection cannot be told from the body that was not read.
         session.set_keepalive(None);
     }
@@ -155,7 +164,22 @@ pub async fn write(session: &mut Session, answer: Answer, request_id: &HeaderVal
     if !is_head {
         session.write_response_body(Some(body), true).await?;
     }
+    if may_go_on || answer.status == 413 {
+        drain(session).await;
+    }
     Ok(())
+}
+
+/// Reads what is left of a refused request, for a bounded time: so that its connection can carry the next request, and so that the
+/// answer is not lost in the reset that closing on unread bytes causes.
+async fn drain(session: &mut Session) {
+    if session.is_http2() {
+        return;
+    }
+    session.set_total_drain_timeout(Some(DRAIN_LIMIT));
+    if session.as_downstream_mut().drain_request_body().await.is_err() {
+        session.set_keepalive(None);
+    }
 }
 
 #[cfg(test)]
