@@ -486,3 +486,31 @@ pub(super) fn last_for_each_row<R: Record>(changes: &[Change<R>]) -> Vec<&Change
     let mut seen = HashSet::with_capacity(changes.len());
     changes.iter().rev().filter(|change| seen.insert(change.key())).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_written_as_the_feed_carries_them() {
+        let put = r#"{"put":{"assignment":{"membership":"om_1","role":"role_1","resource":"authz_resource_1"}}}"#;
+        let change: Change<OrganizationRecord> = serde_json::from_str(put).unwrap();
+        let Change::Put(OrganizationRecord::Assignment(assignment)) = &change else { panic!("{change:?}") };
+        assert_eq!(
+            (assignment.id.as_ref(), assignment.resource.as_ref().map(AsRef::as_ref)),
+            (None, Some("authz_resource_1"))
+        );
+        assert_eq!(serde_json::to_string(&change).unwrap(), put);
+        let delete = r#"{"organization":{"id":"org_1","delta":{"changes":[{"delete":{"member":"om_1"}},{"delete":"settings"}]}}}"#;
+        let part: Part = serde_json::from_str(delete).unwrap();
+        assert_eq!(serde_json::to_string(&part).unwrap(), delete);
+    }
+
+    #[test]
+    fn of_two_changes_of_one_row_the_later_counts() {
+        let member = |status| Member { id: "om_1".parse().unwrap(), user: "user_1".parse().unwrap(), status };
+        let put = |status| Change::Put(OrganizationRecord::Member(member(status)));
+        let changes = [put(MembershipStatus::Active), put(MembershipStatus::Pending)];
+        assert_eq!(last_for_each_row(&changes), [&changes[1]]);
+    }
+}
