@@ -16,6 +16,7 @@ pub mod headers;
 pub mod intake;
 pub mod listen;
 pub mod respond;
+pub mod tls;
 pub mod upstream;
 
 use std::panic::AssertUnwindSafe;
