@@ -215,7 +215,17 @@ impl Gate {
             principal: principal.clone(),
             membership,
             revision: trace.revision,
+            credential_headers: if found.is_preflight() { self.credential_headers() } else { Box::default() },
         }))
+    }
+
+    fn credential_headers(&self) -> Box<[HeaderName]> {
+        let tokens = self.tokens.load();
+        let header = |source: &CredentialSource| match source {
+            CredentialSource::Header(name) => Some(name.clone()),
+            CredentialSource::Cookie(_) => None,
+        };
+        tokens.sources.iter().filter_map(header).collect()
     }
 
     /// Finds and verifies the credential, and holds it against what the route accepts.
@@ -314,7 +324,8 @@ impl Gate {
         let principal = trace.principal.clone();
         let membership = principal.as_ref().and_then(|principal| principal.membership.clone());
         let (rules, route) = (Arc::clone(rules), route.index);
-        Verdict::Forward(Forward { permit, target, rules, route, principal, membership, revision: trace.revision })
+        let (revision, credential_headers) = (trace.revision, Box::default());
+        Verdict::Forward(Forward { permit, target, rules, route, principal, membership, revision, credential_headers })
     }
 }
 

@@ -6,7 +6,7 @@
 //! system.get("/me").is_refused(401, "missing_token");
 //! ```
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 pub mod client;
