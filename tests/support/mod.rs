@@ -30,7 +30,7 @@ use self::clock::TestClock;
 use self::tokens::{ISSUER, key_set};
 use self::upstream::{Received, RecordingUpstream};
 
-pub use self::tokens::{alice, token};
+pub use self::tokens::{TokenCase, alice, token};
 
 /// The company of the demo: its facts are those of the tests.
 pub const COMPANY: &str = include_str!("../../config/demo/facts.yaml");
