@@ -336,10 +336,29 @@ impl Reader<'_> {
             return None;
         };
         match rules::compile(routes.items(), self.document.get("defaults"), &context) {
-            Ok(table) => Some(table),
+            Ok(table) => {
+                self.unkept_promises(&table);
+                Some(table)
+            }
             Err(problems) => {
                 self.problems.extend(problems);
                 None
+            }
+        }
+    }
+
+    /// What the rules know how to say and this program does not keep yet is refused, not ignored.
+    fn unkept_promises(&mut self, table: &RouteTable) {
+        for route in table.routes() {
+            let promises = [
+                (
+                    route.revocations == rules::Revocations::Require,
+                    "`revocations: require` needs a source of facts that lists revocations, which `file` and `none` do not",
+                ),
+                (route.max_stream_age.is_some(), "`max_stream_age` is not kept by this version"),
+            ];
+            for (_, message) in promises.iter().filter(|(is_made, _)| *is_made) {
+                self.problems.push(route.place.problem(format!("route `{}`: {message}", route.id)));
             }
         }
     }
@@ -352,6 +371,7 @@ impl Reader<'_> {
         let name = prefix.as_ref().map_or(HeaderPolicy::PREFIX, |prefix| prefix.as_str());
         let headers = HeaderPolicy::new(name, &identity, forward_token);
         let place = prefix.as_ref().map_or(self.document.place(), |prefix| &prefix.place).clone();
+        let headers = headers.map_err(|_| format!("`{name}` is not what the name of a header can begin with"));
         let headers = self.accept(&place, headers);
         let networks: Vec<Placed<String>> = self.part("trusted_proxies").unwrap_or_default();
         let mut trusted_proxies = Vec::new();
