@@ -192,7 +192,7 @@ impl Reader<'_> {
         let upstreams = self.upstreams();
         let tokens = self.tokens();
         let facts = self.facts();
-        let limits: raw::Limits = self.part("limits").unwrap_or_default();
+        let limits = self.limits();
         let rules = self.rules(&upstreams, &tokens, &facts);
         let csrf: raw::Csrf = self.part("csrf").unwrap_or_default();
         let tests = self.tests(&tokens);
@@ -292,6 +292,22 @@ impl Reader<'_> {
                 Err(problem) => self.problems.push(problem),
             },
         }
+    }
+
+    fn limits(&mut self) -> raw::Limits {
+        let limits: raw::Limits = self.part("limits").unwrap_or_default();
+        let nothing_passes = [
+            ("head", limits.head.0 == 0),
+            ("header_fields", limits.header_fields == 0),
+            ("target", limits.target.0 == 0),
+            ("head_timeout", limits.head_timeout.0.is_zero()),
+            ("connections", limits.connections == 0),
+            ("requests_per_connection", limits.requests_per_connection == Some(0)),
+        ];
+        for (key, _) in nothing_passes.iter().filter(|(_, is_zero)| *is_zero) {
+            self.problem_at("limits", format!("`{key}` is 0: nothing could pass"));
+        }
+        limits
     }
 
     fn facts(&mut self) -> Facts {
