@@ -9,8 +9,8 @@ WORKDIR /build
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
-    cargo build --release --locked --bin portcullis \
-    && cp target/release/portcullis /portcullis
+    cargo build --profile dist --locked --bin portcullis \
+    && cp target/dist/portcullis /portcullis
 
 FROM gcr.io/distroless/cc-debian12:nonroot
 COPY --from=build /portcullis /usr/local/bin/portcullis

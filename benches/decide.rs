@@ -86,7 +86,7 @@ fn random(criterion: &mut Criterion) {
         let shard = company.shard(&catalog);
         let mut random = SmallRng::seed_from_u64(2);
         let mut questions = |granted: fn(usize) -> bool| -> Vec<_> {
-            (0..200_000).map(|place| Question::random(&company, &mut random, granted(place))).collect()
+            (0..sized(200_000)).map(|place| Question::random(&company, &mut random, granted(place))).collect()
         };
         let (allow, deny, mixed) = (questions(|_| true), questions(|_| false), questions(|place| place % 2 == 0));
         drop(company);

@@ -484,6 +484,22 @@ fn when_the_permissions_of_a_role_change_everyone_with_the_role_sees_it_at_once(
 }
 
 #[test]
+fn a_custom_role_keeps_a_permission_that_is_declared_only_later() {
+    let custom = CustomRole {
+        id: id("auditor"),
+        slug: id("org-auditor"),
+        resource_type: id("organization"),
+        permissions: vec![id("org:audit")],
+    };
+    let acme = company(RoleMode::Single).put(OrganizationRecord::Role(custom)).assign("alice", "auditor", None);
+    assert!(!acme.can_organization_wide("alice", "org:audit"), "nobody declared it");
+    // The catalog grows; the shard stays as it was built.
+    let acme = acme.role("other", "organization", &["org:other", "org:audit"]);
+    assert!(acme.can_organization_wide("alice", "org:audit"));
+    assert!(!acme.can_organization_wide("alice", "org:other"));
+}
+
+#[test]
 fn when_a_resource_is_deleted_its_assignments_are_gone() {
     let acme = company(RoleMode::Single).assign("alice", "project-editor", Some("api"));
     let acme = acme

@@ -15,6 +15,14 @@ use rand::{Rng, SeedableRng};
 pub const ROLES: usize = 32;
 pub const PERMISSIONS: usize = 256;
 
+/// The size to run with: as asked for in a bench, small when criterion only tries whether everything works (`--test`, or `cargo test`).
+pub fn sized(assignments: usize) -> usize {
+    let mut arguments = std::env::args();
+    let bench =
+        arguments.any(|argument| argument == "--bench") && !std::env::args().any(|argument| argument == "--test");
+    if bench { assignments } else { assignments.min(5_000) }
+}
+
 pub fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: impl AsRef<str>) -> T {
     text.as_ref().parse().expect("an identifier")
 }
@@ -97,7 +105,7 @@ impl Company {
     /// About `assignments` assignments, 8 of 10 direct.
     pub fn of(assignments: usize) -> Self {
         let mut random = SmallRng::seed_from_u64(7);
-        let members = assignments / 10;
+        let members = sized(assignments) / 10;
         let (resources, groups) = (members, members.div_ceil(10));
         let ids: Vec<_> = (0..resources).map(resource).collect();
         let roles: Vec<_> = (0..ROLES).map(role).collect();

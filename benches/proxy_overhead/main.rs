@@ -1,6 +1,6 @@
 //! What does the whole sidecar cost beside the bare framework it is built on?
 //!
-//! Against one upstream, in interleaved rounds: Portcullis as it is shipped, a bare Pingora pass-through on the same
+//! Against one upstream, in interleaved rounds: the whole of Portcullis, a bare Pingora pass-through on the same
 //! allocator, and one on the system's allocator. The proxies run on one core, client and upstream on another. The
 //! figure that counts is processor time per request of the proxy, and its ratio within a round: throughput and tail
 //! latencies on a shared machine say more about the machine. `docs/performance.md` has the method and the results.
@@ -18,6 +18,7 @@ mod statistics;
 mod tokens;
 mod upstream;
 
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -243,7 +244,11 @@ fn print_table(scenario: &Scenario, targets: &[Target], samples: &[Vec<Sample>])
 /// Has cargo build the examples in the profile of this benchmark, and returns the folder they are in.
 fn build_bare_proxies() -> Result<PathBuf> {
     let folder = Path::new(env!("CARGO_BIN_EXE_portcullis")).parent().context("the binary lies in a folder")?;
-    let profile = if folder.ends_with("debug") { "dev" } else { "release" };
+    let profile = match folder.file_name().and_then(OsStr::to_str) {
+        Some("debug") => "dev",
+        Some(profile) => profile,
+        None => "release",
+    };
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--quiet", "--locked", "--examples", "--profile", profile]);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));

@@ -38,7 +38,7 @@ struct Arguments {
 /// How the process logs; to standard error.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Logging {
-    /// How log lines look; what a command does not say, the configuration decides.
+    /// How log lines look: text or json; without it, as the configuration says.
     #[arg(long, value_name = "FORMAT", global = true, value_parser = parse_format)]
     pub(crate) log_format: Option<Format>,
     /// The least important level to log: error, warn, info, debug, trace, or `target=level` pairs.
@@ -146,11 +146,20 @@ pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()
 }
 
-/// Asks the admin listener at `base` a question and returns its answer.
-pub(crate) fn ask_admin(base: &str, path: &str, question: &impl serde::Serialize) -> anyhow::Result<serde_json::Value> {
+/// Asks the admin listener at `base` a question, showing it `token`, and returns its answer.
+pub(crate) fn ask_admin(
+    base: &str,
+    token: Option<&str>,
+    path: &str,
+    question: &impl serde::Serialize,
+) -> anyhow::Result<serde_json::Value> {
     let url: http::Uri = format!("{}{path}", base.trim_end_matches('/')).parse().context("`--admin` is not a URL")?;
     let body = Full::new(Bytes::from(serde_json::to_vec(question)?));
-    let request = http::Request::post(url).header(http::header::CONTENT_TYPE, "application/json").body(body)?;
+    let mut request = http::Request::post(url).header(http::header::CONTENT_TYPE, "application/json");
+    if let Some(token) = token {
+        request = request.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    let request = request.body(body)?;
     runtime()?.block_on(async {
         let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
         let response =
@@ -158,7 +167,8 @@ pub(crate) fn ask_admin(base: &str, path: &str, question: &impl serde::Serialize
         let status = response.status();
         let answer = response.into_body().collect().await?.to_bytes();
         let answer: serde_json::Value = serde_json::from_slice(&answer).context("the answer is not JSON")?;
-        anyhow::ensure!(status.is_success(), "the sidecar answers {status}: {}", answer["detail"]);
+        let detail = answer.get("detail").and_then(serde_json::Value::as_str).unwrap_or_default();
+        anyhow::ensure!(status.is_success(), "the sidecar answers {status}: {detail}");
         Ok(answer)
     })
 }

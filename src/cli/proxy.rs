@@ -20,7 +20,8 @@ pub(super) struct Proxy {
 
 impl Proxy {
     pub(super) fn run(self, logging: &Logging) -> anyhow::Result<Exit> {
-        let config = config::load(&self.config, &ProcessEnvironment)?;
+        let mut config = config::load(&self.config, &ProcessEnvironment)?;
+        config.log.format = logging.log_format.unwrap_or(config.log.format);
         let metrics = Arc::new(app::metrics()?);
         let sink = start_logging(logging, config.log.format, &metrics)?;
         let app = App::build(config, Some(self.config), Arc::new(SystemClock), metrics, sink.clone())?;

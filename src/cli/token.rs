@@ -32,6 +32,15 @@ enum TokenCommand {
         #[arg(long, value_name = "OM")]
         membership: MembershipId,
     },
+    /// Print the public keys that the minted tokens verify against: a key set for `jwks_file`.
+    #[command(
+        after_help = "Example:\n  portcullis token keys --config config/quickstart/issuer.yaml > config/quickstart/keys.json"
+    )]
+    Keys {
+        /// The file that names the issuer.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Show what a token says, without verifying it.
     #[command(after_help = "Example:\n  portcullis token inspect \"$TOKEN\"")]
     Inspect {
@@ -54,6 +63,9 @@ impl Token {
                     say_error("warning: the token is larger than browsers keep in a cookie");
                 }
                 say(&token);
+            }
+            TokenCommand::Keys { config } => {
+                say(&config::issuer::load(&config, &ProcessEnvironment)?.issuer().jwks()?);
             }
             TokenCommand::Inspect { token } => {
                 let token = if token == "-" { from_standard_input()? } else { token };

@@ -123,7 +123,7 @@ pub fn read_facts(file: &Path) -> Result<Facts, ConfigError> {
     Ok(Facts::read(&read(file, None)?, &model)?)
 }
 
-fn read(file: &Path, variables: Option<&dyn Fn(&str) -> Option<String>>) -> Result<Node, ConfigError> {
+fn read(file: &Path, variables: Option<yaml::Variables<'_>>) -> Result<Node, ConfigError> {
     let text = std::fs::read_to_string(file);
     let text = text.map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
     Ok(yaml::parse(&file.display().to_string(), &text, variables)?)

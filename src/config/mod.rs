@@ -7,7 +7,6 @@ pub mod issuer;
 mod listeners;
 mod raw;
 mod tests_in_file;
-mod tls;
 mod tokens;
 mod upstreams;
 
@@ -193,7 +192,7 @@ impl Reader<'_> {
         let upstreams = self.upstreams();
         let tokens = self.tokens();
         let facts = self.facts();
-        let limits: raw::Limits = self.part("limits").unwrap_or_default();
+        let limits = self.limits();
         let rules = self.rules(&upstreams, &tokens, &facts);
         let csrf: raw::Csrf = self.part("csrf").unwrap_or_default();
         let tests = self.tests(&tokens);
@@ -295,6 +294,22 @@ impl Reader<'_> {
         }
     }
 
+    fn limits(&mut self) -> raw::Limits {
+        let limits: raw::Limits = self.part("limits").unwrap_or_default();
+        let nothing_passes = [
+            ("head", limits.head.0 == 0),
+            ("header_fields", limits.header_fields == 0),
+            ("target", limits.target.0 == 0),
+            ("head_timeout", limits.head_timeout.0.is_zero()),
+            ("connections", limits.connections == 0),
+            ("requests_per_connection", limits.requests_per_connection == Some(0)),
+        ];
+        for (key, _) in nothing_passes.iter().filter(|(_, is_zero)| *is_zero) {
+            self.problem_at("limits", format!("`{key}` is 0: nothing could pass"));
+        }
+        limits
+    }
+
     fn facts(&mut self) -> Facts {
         let none = Facts { file: None, max_staleness: Duration::from_secs(300), max_memory: 512 * 1024 * 1024 };
         let Some(raw) = self.part::<raw::Facts>("facts") else { return none };
@@ -337,10 +352,29 @@ impl Reader<'_> {
             return None;
         };
         match rules::compile(routes.items(), self.document.get("defaults"), &context) {
-            Ok(table) => Some(table),
+            Ok(table) => {
+                self.unkept_promises(&table);
+                Some(table)
+            }
             Err(problems) => {
                 self.problems.extend(problems);
                 None
+            }
+        }
+    }
+
+    /// What the rules know how to say and this program does not keep yet is refused, not ignored.
+    fn unkept_promises(&mut self, table: &RouteTable) {
+        for route in table.routes() {
+            let promises = [
+                (
+                    route.revocations == rules::Revocations::Require,
+                    "`revocations: require` needs a source of facts that lists revocations, which `file` and `none` do not",
+                ),
+                (route.max_stream_age.is_some(), "`max_stream_age` is not kept by this version"),
+            ];
+            for (_, message) in promises.iter().filter(|(is_made, _)| *is_made) {
+                self.problems.push(route.place.problem(format!("route `{}`: {message}", route.id)));
             }
         }
     }
@@ -353,6 +387,7 @@ impl Reader<'_> {
         let name = prefix.as_ref().map_or(HeaderPolicy::PREFIX, |prefix| prefix.as_str());
         let headers = HeaderPolicy::new(name, &identity, forward_token);
         let place = prefix.as_ref().map_or(self.document.place(), |prefix| &prefix.place).clone();
+        let headers = headers.map_err(|_| format!("`{name}` is not what the name of a header can begin with"));
         let headers = self.accept(&place, headers);
         let networks: Vec<Placed<String>> = self.part("trusted_proxies").unwrap_or_default();
         let mut trusted_proxies = Vec::new();

@@ -17,7 +17,7 @@ use crate::yaml::{Placed, Size, Span};
 
 /// One or a list.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a value or a list of values")]
 pub(super) enum OneOrMany<T> {
     One(T),
     Many(Vec<T>),
@@ -179,7 +179,7 @@ pub(super) struct Tokens {
 
 /// Claims that must be there.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a list of claim names, or a mapping from names to values")]
 pub(super) enum RequiredClaims {
     #[default]
     Nothing,
@@ -189,7 +189,7 @@ pub(super) enum RequiredClaims {
 
 /// The organizations an issuer may speak for.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected `any`, a list of ids, or `{prefix: TEXT}`")]
 pub(super) enum Organizations {
     /// `any`
     Word(String),
@@ -342,7 +342,7 @@ pub(super) struct Given {
 
 /// What a rule test expects.
 #[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected `allow`, or a mapping with `deny: CODE` or `allow: true`, and `route: ID`")]
 pub(super) enum Expect {
     /// `allow`
     Word(String),

@@ -425,13 +425,10 @@ fn identify<'a>(
         return Err(mismatch);
     }
     let (member, status) = match caller.membership {
-        Some(id) => {
-            let (member, status) = shard.member(id).ok_or(DenyReason::UnknownMembership)?;
-            if shard.user_of(member) != caller.user.as_str() {
-                return Err(mismatch);
-            }
-            (member, status)
-        }
+        Some(id) => match shard.member_as(id, caller.user).ok_or(DenyReason::UnknownMembership)? {
+            (member, status, true) => (member, status),
+            (_, _, false) => return Err(mismatch),
+        },
         None => shard.member_of(caller.user).ok_or(DenyReason::UnknownMembership)?,
     };
     match status {

@@ -188,9 +188,10 @@ impl Shard {
         }
     }
 
-    /// The user of a membership.
-    pub(super) fn user_of(&self, member: u32) -> &str {
-        self.members.alias(member)
+    /// The number and status of a membership that is there, and whether it is this user's.
+    pub(super) fn member_as(&self, id: &MembershipId, user: &UserId) -> Option<(u32, MembershipStatus, bool)> {
+        let (member, alias) = self.members.find_with_alias(id.as_str())?;
+        Some((member, self.statuses.get(member).flatten()?, alias == user.as_str().as_bytes()))
     }
 
     /// The number of a membership that counts.
@@ -237,9 +238,13 @@ impl Shard {
         resource: u32,
     ) -> Option<Grant> {
         let chain = self.chain(resource);
-        self.rows_of(member).find_map(|(holder, row)| {
+        let held = |holder, row: Row<'_, RoleIndex>| {
             let (on, role) = row.find(&chain, |role| self.permits(catalog, role, asked))?;
             Some(Grant { member, holder, role, on, asked: resource })
+        };
+        let direct = held(Holder::Direct, self.member_grants.row(member));
+        direct.or_else(|| {
+            self.groups_of(member).find_map(|group| held(Holder::Group(group), self.group_grants.row(group)))
         })
     }
 

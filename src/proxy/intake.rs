@@ -3,11 +3,12 @@
 //! Pingora's parser is strict about framing but lets several ambiguities pass that our decision or the upstream could read in two
 //! ways (`docs/threat-model`: one host, one framing, no nominated headers). They are refused here, before anything is decided.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Version, header};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 
 use crate::domain::{Denial, DenyReason};
+use crate::gate::RequestView;
 
 /// What a client may send before anything is looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,28 +27,11 @@ impl Default for HeadLimits {
     }
 }
 
-/// A request head that has one reading only.
-#[derive(Debug, Clone, Copy)]
-pub struct Head<'a> {
-    /// The method, as received.
-    pub method: &'a Method,
-    /// Path and query, as received.
-    pub target: &'a [u8],
-    /// Whether the target came in absolute form.
-    pub is_absolute: bool,
-    /// The host the client addressed, with the port if it gave one.
-    pub host: &'a str,
-    /// All header fields.
-    pub headers: &'a HeaderMap,
-    /// Whether the client asks to leave HTTP on this connection.
-    pub is_upgrade: bool,
-}
-
-/// Reads the head of `session`'s request.
+/// Reads the head of `session`'s request: a view that has one reading only, without a body.
 ///
 /// # Errors
 /// A [`Denial`] with a reason of status 400, 414 or 431 when the head is ambiguous, malformed or too large.
-pub fn read<'a>(session: &'a Session, limits: &HeadLimits) -> Result<Head<'a>, Denial> {
+pub fn read<'a>(session: &'a Session, limits: &HeadLimits) -> Result<RequestView<'a>, Denial> {
     let request = session.req_header();
     let headers = &request.headers;
     if let Some(http1) = session.as_downstream().as_http1() {
@@ -70,7 +54,8 @@ pub fn read<'a>(session: &'a Session, limits: &HeadLimits) -> Result<Head<'a>, D
     one_framing(headers)?;
     harmless_connection(headers)?;
     let is_upgrade = headers.contains_key(header::UPGRADE);
-    Ok(Head { method: &request.method, target, is_absolute: authority.is_some(), host, headers, is_upgrade })
+    let is_absolute = authority.is_some();
+    Ok(RequestView { method: &request.method, target, is_absolute, host, headers, is_upgrade, body: None })
 }
 
 /// What can only be seen in the bytes as received: Pingora drops a fragment, and `Content-Length` beside `Transfer-Encoding`.

@@ -16,6 +16,7 @@ pub mod headers;
 pub mod intake;
 pub mod listen;
 pub mod respond;
+pub mod tls;
 pub mod upstream;
 
 use std::panic::AssertUnwindSafe;
@@ -103,27 +104,22 @@ impl Sidecar {
 
     /// Decides one request.
     async fn judge(&self, session: &mut Session, trace: &mut Trace) -> Result<Forward, Denial> {
-        let limit = {
-            let head = intake::read(session, &self.settings.head)?;
-            match self.gate.check(&view(&head, None), trace).await {
-                Verdict::Forward(forward) => {
-                    // Nothing judged it; no browser sends one.
-                    let has_body = forward.is_preflight() && !session.as_downstream_mut().is_body_empty();
-                    let with_body = || Denial::because(DenyReason::BadRequest, "a preflight with a body");
-                    return if has_body { Err(with_body()) } else { Ok(forward) };
-                }
-                Verdict::Refuse(denial) => return Err(denial),
-                Verdict::ReadBody { limit } => limit,
+        let verdict = self.gate.check(&intake::read(session, &self.settings.head)?, trace).await;
+        let limit = match verdict {
+            // Nothing judged a preflight's body, and no browser sends one.
+            Verdict::Forward(forward) if forward.is_preflight() && !session.as_downstream_mut().is_body_empty() => {
+                return Err(Denial::because(DenyReason::BadRequest, "a preflight with a body"));
             }
+            Verdict::Forward(forward) => return Ok(forward),
+            Verdict::Refuse(denial) => return Err(denial),
+            Verdict::ReadBody { limit } => limit,
         };
         let body = read_body(session, limit).await?;
-        let head = intake::read(session, &self.settings.head)?;
-        match self.gate.check(&view(&head, Some(&body)), trace).await {
+        let request = RequestView { body: Some(&body), ..intake::read(session, &self.settings.head)? };
+        match self.gate.check(&request, trace).await {
             Verdict::Forward(forward) => Ok(forward),
             Verdict::Refuse(denial) => Err(denial),
-            Verdict::ReadBody { .. } => {
-                Err(Denial { reason: DenyReason::Internal, detail: Some("body asked for twice".into()) })
-            }
+            Verdict::ReadBody { .. } => Err(Denial::because(DenyReason::Internal, "the body was asked for twice")),
         }
     }
 
@@ -148,18 +144,6 @@ impl Sidecar {
             State::Failed(reason, _) => Outcome::Failed(*reason),
             State::Permitted(forward) => forward.outcome(),
         }
-    }
-}
-
-fn view<'a>(head: &intake::Head<'a>, body: Option<&'a [u8]>) -> RequestView<'a> {
-    RequestView {
-        method: head.method,
-        target: head.target,
-        host: head.host,
-        headers: head.headers,
-        is_absolute: head.is_absolute,
-        is_upgrade: head.is_upgrade,
-        body,
     }
 }
 

@@ -77,8 +77,8 @@ impl Demo {
         let admin = config.admin.as_ref().map(|admin| admin.address.to_string()).unwrap_or_default();
 
         let metrics = Arc::new(app::metrics()?);
-        let default = if self.check { Format::Json } else { Format::Text };
-        let sink = start_logging(logging, default, &metrics)?;
+        config.log.format = logging.log_format.unwrap_or(Format::Text);
+        let sink = start_logging(logging, config.log.format, &metrics)?;
         let clock = Arc::new(SystemClock);
         let app = App::build(config, None, clock.clone(), metrics, sink)?;
         let addresses = app.addresses().clone();
@@ -148,9 +148,16 @@ fn greet(
         say(&format!("# {}: {}", request.expected(), request.title));
         say(&format!("{}\n", request.curl(sidecar)));
     }
-    say(&format!("metrics  curl http://{status}/metrics"));
-    say(&format!("why      portcullis explain --admin http://{admin} --token \"$ALICE\" PATCH /projects/99"));
-    say("who      portcullis who --config config/demo/portcullis.yaml PATCH /projects/42");
+    // The commands as they were found: a demo from `cargo run` is not on the path.
+    let program = std::env::args().next().unwrap_or_else(|| "portcullis".to_owned());
+    let url = format!("http://{admin}");
+    say("And ask why, and who:\n");
+    say(&format!("{program} explain --admin {url} --token \"$ALICE\" PATCH /projects/99"));
+    say(&format!(
+        "curl -s -H 'content-type: application/json' -d '{{\"method\":\"PATCH\",\"url\":\"/projects/42\"}}' {url}/who"
+    ));
+    say(&format!("curl -s {url}/world"));
+    say(&format!("curl -s http://{status}/metrics"));
     say("\nDecisions are logged below. Ctrl-C ends everything.\n");
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use super::{Anomalies, BuildError, Keep};
 use crate::domain::catalog::Catalog;
 use crate::domain::digest::Digest;
-use crate::domain::id::{GroupId, Id, MembershipId, OrganizationId, ResourceId, ResourceTypeSlug, RoleId};
+use crate::domain::id::{GroupId, MembershipId, OrganizationId, ResourceId, ResourceTypeSlug, RoleId};
 use crate::domain::record::{
     Assignment, AssignmentKey, Change, CustomRole, Group, GroupAssignment, GroupAssignmentKey, GroupMember, Member,
     OrganizationKey, OrganizationRecord, OrganizationRows, OrganizationSettings, Resource,
@@ -210,9 +210,10 @@ impl<'a> Draft<'a> {
 
     /// Takes a membership out; `gone` unless it is about to be put in again.
     pub(super) fn remove_member(&mut self, id: &MembershipId, gone: bool) {
-        let Some((row, status)) = self.shard.member(id) else { return };
-        let user = Id::known(self.shard.user_of(row));
-        self.subtract(|| OrganizationRecord::Member(Member { id: id.clone(), user, status }));
+        let Some((row, _)) = self.shard.member(id) else { return };
+        if let Some(record) = self.shard.member_record(row) {
+            self.subtract(|| OrganizationRecord::Member(record));
+        }
         self.shard.members.unlink(row);
         self.shard.statuses.set(row, None);
         self.shard.deleted += u32::from(gone);

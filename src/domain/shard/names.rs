@@ -66,8 +66,14 @@ impl Names {
 
     /// The row with this id.
     pub fn find(&self, id: &str) -> Option<u32> {
+        self.find_with_alias(id).map(|(row, _)| row)
+    }
+
+    /// The row with this id, and its alias.
+    pub fn find_with_alias(&self, id: &str) -> Option<(u32, &[u8])> {
         let place = self.ids.find(self.hash(0, id), |place| self.arena.entry(place).id == id.as_bytes())?;
-        Some(self.arena.entry(place).row)
+        let entry = self.arena.entry(place);
+        Some((entry.row, entry.alias))
     }
 
     /// The row that is linked under this alias.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 const PAGE: usize = 64;
 
-/// Lists up to this length are scanned, longer ones halved.
+/// Lists up to this length are scanned before they are halved: that is quicker, and most hold nothing that is looked for.
 const SCANNED: usize = 64;
 
 /// For each row a sorted list of (key, tag) without repetition, in pages of 64 rows; a row that was never written is empty.
@@ -177,12 +177,19 @@ impl<'a, T: Copy + Ord> Row<'a, T> {
 
     /// The first entry with one of `keys`, in their order, whose tag is wanted.
     pub fn find(self, keys: &[u32], wanted: impl Fn(T) -> bool) -> Option<(u32, T)> {
-        keys.iter().find_map(|&key| {
-            if self.keys.len() <= SCANNED && !self.keys.contains(&key) {
-                return None;
+        for &key in keys {
+            if self.may_contain(key)
+                && let Some(&tag) = self.tags_of(key).iter().find(|&&tag| wanted(tag))
+            {
+                return Some((key, tag));
             }
-            self.tags_of(key).iter().copied().find(|&tag| wanted(tag)).map(|tag| (key, tag))
-        })
+        }
+        None
+    }
+
+    /// Looks at every key of a short list, without a branch between them; lets a long one pass.
+    fn may_contain(self, key: u32) -> bool {
+        self.keys.len() > SCANNED || self.keys.iter().fold(false, |found, &other| found | (other == key))
     }
 
     /// The tags of the entries with this key.
