@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a bench that fails should stop where it fails")]
 #![allow(missing_docs, reason = "criterion generates the entry point")]
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,12 +127,23 @@ fn seen_before(criterion: &mut Criterion) {
     let tokens: Vec<String> = (0..10_000).map(|number| token(&issuer, number)).collect();
     let mut group = criterion.benchmark_group(format!("seen_before/{}_bytes", tokens[0].len()));
     for count in [16, 10_000] {
+        // The floor: a map that neither bounds, nor shares, nor expires anything.
+        let map: HashMap<&str, Arc<str>, foldhash::fast::RandomState> =
+            tokens[..count].iter().map(|token| (token.as_str(), token.as_str().into())).collect();
+        let copies = tokens.clone();
+        let mut at = 0;
+        group.bench_function(format!("map_of_{count}"), |bencher| {
+            bencher.iter(|| {
+                at = (at + 7919) % count;
+                Arc::clone(&map[black_box(copies[at].as_str())])
+            });
+        });
         let cached = Cached::new(Arc::clone(&verifier), 64 << 20, Meters::unregistered());
         for token in &tokens[..count] {
             cached.verify(token, NOW).unwrap();
         }
         let mut at = 0;
-        group.bench_function(format!("{count}_tokens"), |bencher| {
+        group.bench_function(format!("portcullis_of_{count}"), |bencher| {
             bencher.iter(|| {
                 // A stride that is prime to both counts visits all tokens in an order that is hard to foresee.
                 at = (at + 7919) % count;

@@ -87,8 +87,23 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// `/live`, `/ready`, `/metrics`.
-    pub fn status(self: &Arc<Self>) -> Router {
+    /// Binds `address` for `/live`, `/ready`, `/metrics`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn listen_for_status(self: &Arc<Self>, address: SocketAddr) -> std::io::Result<Listener> {
+        Ok(Listener { bound: Address::Tcp(address).bind()?, pages: self.status() })
+    }
+
+    /// Binds `address` for the rest; and the status pages too when `with_status`.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn listen_for_admin(self: &Arc<Self>, address: &Address, with_status: bool) -> std::io::Result<Listener> {
+        Ok(Listener { bound: address.bind()?, pages: self.admin(with_status) })
+    }
+
+    fn status(self: &Arc<Self>) -> Router {
         Router::new()
             .route("/live", get(async || "alive\n"))
             .route("/ready", get(ready))
@@ -96,8 +111,7 @@ impl Admin {
             .with_state(Arc::clone(self))
     }
 
-    /// The rest; and the status pages too when `with_status`.
-    pub fn admin(self: &Arc<Self>, with_status: bool) -> Router {
+    fn admin(self: &Arc<Self>, with_status: bool) -> Router {
         let admin = Router::new()
             .route("/world", get(world))
             .route("/routes", get(routes))
@@ -205,21 +219,9 @@ fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
 }
 
 /// A socket that is listened on.
-pub enum Bound {
-    /// A socket address.
+enum Bound {
     Tcp(std::net::TcpListener),
-    /// A Unix socket.
     Unix(std::os::unix::net::UnixListener),
-}
-
-impl Bound {
-    /// The socket address; `None` for a Unix socket.
-    pub fn address(&self) -> Option<SocketAddr> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Unix(_) => None,
-        }
-    }
 }
 
 impl Address {
@@ -227,7 +229,7 @@ impl Address {
     ///
     /// # Errors
     /// What the system says.
-    pub fn bind(&self) -> std::io::Result<Bound> {
+    fn bind(&self) -> std::io::Result<Bound> {
         match self {
             Self::Tcp(address) => {
                 let listener = std::net::TcpListener::bind(address)?;
@@ -257,25 +259,41 @@ impl fmt::Display for Address {
     }
 }
 
-/// Serves `router` on `bound` until `stop` turns true.
-///
-/// # Errors
-/// What the system says when the socket cannot be used.
-pub async fn serve(bound: Bound, router: Router, mut stop: tokio::sync::watch::Receiver<bool>) -> std::io::Result<()> {
-    let stopped = async move {
-        // An error means that nobody can stop us any more; then we do not stop.
-        if stop.wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
+/// A bound socket and the pages to serve there.
+pub struct Listener {
+    bound: Bound,
+    pages: Router,
+}
+
+impl Listener {
+    /// Where it is; `None` for a Unix socket.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.bound {
+            Bound::Tcp(listener) => listener.local_addr().ok(),
+            Bound::Unix(_) => None,
         }
-    };
-    match bound {
-        Bound::Tcp(listener) => {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            axum::serve(listener, router).with_graceful_shutdown(stopped).await
-        }
-        Bound::Unix(listener) => {
-            let listener = tokio::net::UnixListener::from_std(listener)?;
-            axum::serve(listener, router).with_graceful_shutdown(stopped).await
+    }
+
+    /// Serves until `stop` turns true.
+    ///
+    /// # Errors
+    /// What the system says when the socket cannot be used.
+    pub async fn serve(self, mut stop: tokio::sync::watch::Receiver<bool>) -> std::io::Result<()> {
+        let stopped = async move {
+            // An error means that nobody can stop us any more; then we do not stop.
+            if stop.wait_for(|stop| *stop).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        match self.bound {
+            Bound::Tcp(listener) => {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                axum::serve(listener, self.pages).with_graceful_shutdown(stopped).await
+            }
+            Bound::Unix(listener) => {
+                let listener = tokio::net::UnixListener::from_std(listener)?;
+                axum::serve(listener, self.pages).with_graceful_shutdown(stopped).await
+            }
         }
     }
 }

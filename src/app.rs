@@ -206,17 +206,21 @@ impl App {
             reload: Box::new(move || reloader.reload()),
             token: config.admin.as_ref().and_then(|admin| admin.token.clone()),
         });
-        let status = Status { servers: Mutex::default() };
+        let mut listeners = Vec::new();
         if let Some(address) = config.status {
-            let bound = bind(&admin::Address::Tcp(address))?;
-            addresses.status = bound.address();
-            status.servers.lock().push((bound, pages.status()));
+            let listener = pages.listen_for_status(address);
+            let listener = listener.map_err(|source| AppError::BindAdmin { address: address.to_string(), source })?;
+            addresses.status = listener.address();
+            listeners.push(listener);
         }
         if let Some(settings) = &config.admin {
-            let bound = bind(&settings.address)?;
-            addresses.admin = bound.address();
-            status.servers.lock().push((bound, pages.admin(config.status.is_none())));
+            let address = &settings.address;
+            let listener = pages.listen_for_admin(address, config.status.is_none());
+            let listener = listener.map_err(|source| AppError::BindAdmin { address: address.to_string(), source })?;
+            addresses.admin = listener.address();
+            listeners.push(listener);
         }
+        let status = Status { listeners: Mutex::new(listeners) };
         server.add_service(GenBackgroundService::new("status".to_owned(), Arc::new(status)));
         metrics.on_scrape(move |_| world.show(clock.uptime()));
 
@@ -256,7 +260,7 @@ fn token_meters(metrics: &Metrics) -> Meters {
 
 fn tokens(settings: &token::Settings, cache_bytes: u64, keys: &Arc<KeySets>, metrics: &Metrics) -> Tokens {
     let verifier = Cached::new(JwtVerifier::new(Arc::clone(keys)), cache_bytes, token_meters(metrics));
-    Tokens { verifier: Box::new(verifier), sources: settings.sources() }
+    Tokens { verifier: Box::new(verifier), settings: settings.clone(), sources: settings.sources() }
 }
 
 fn server_conf(threads: usize) -> ServerConf {
@@ -268,10 +272,6 @@ fn server_conf(threads: usize) -> ServerConf {
         upstream_keepalive_pool_size: 1024,
         ..ServerConf::default()
     }
-}
-
-fn bind(address: &admin::Address) -> Result<admin::Bound, AppError> {
-    address.bind().map_err(|source| AppError::BindAdmin { address: address.to_string(), source })
 }
 
 /// Keys, facts and reload signals.
@@ -310,14 +310,14 @@ impl BackgroundService for Upkeep {
 /// The status and admin listeners.
 #[derive(Default)]
 struct Status {
-    servers: Mutex<Vec<(admin::Bound, axum::Router)>>,
+    listeners: Mutex<Vec<admin::Listener>>,
 }
 
 #[async_trait]
 impl BackgroundService for Status {
     async fn start(&self, shutdown: ShutdownWatch) {
-        let servers = std::mem::take(&mut *self.servers.lock());
-        let served = servers.into_iter().map(|(bound, router)| admin::serve(bound, router, shutdown.clone()));
+        let listeners = std::mem::take(&mut *self.listeners.lock());
+        let served = listeners.into_iter().map(|listener| listener.serve(shutdown.clone()));
         for result in futures_util::future::join_all(served).await {
             if let Err(error) = result {
                 tracing::error!(%error, "status listener failed");

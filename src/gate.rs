@@ -16,12 +16,13 @@ use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, Method, header};
 
 use crate::domain::{
-    Clock, Decision, Denial, DenyReason, Facts, OrganizationId, Principal, Requirement, Revision, Standing, decide,
+    Clock, Decision, Denial, DenyReason, Facts, OrganizationId, Principal, Requirement, Revision, Standing, TokenFault,
+    decide,
 };
 use crate::live::{Lookup, View, World};
 use crate::rules::{self, CanonicalPath, Mode, OnStale, Route, RouteMatch, RouteTable, Sources, single_header};
 use crate::telemetry::{Metrics, RouteMeter, RouteMeters};
-use crate::token::{CredentialSource, Place, TokenError, TokenVerifier, Verified, credential};
+use crate::token::{self, CredentialSource, Place, TokenError, TokenVerifier, Verified, credential};
 
 pub use self::forward::Forward;
 pub use self::summary::{Access, AskSummary, CallerSummary, Explanation, FactsSummary, RouteSummary, WhoAnswer};
@@ -56,8 +57,17 @@ pub struct Rules {
 pub struct Tokens {
     /// Verifies.
     pub verifier: Box<dyn TokenVerifier>,
-    /// Where credentials may stand.
+    /// What was configured.
+    pub settings: token::Settings,
+    /// Where credentials may stand, for whichever issuer.
     pub sources: Vec<CredentialSource>,
+}
+
+impl Tokens {
+    /// Whether the issuer called `name` has its tokens where this credential stood.
+    fn may_stand_at(&self, name: &str, source: &CredentialSource) -> bool {
+        self.sources.len() == 1 || self.settings.issuer(name).is_some_and(|issuer| issuer.from.contains(source))
+    }
 }
 
 /// A request as every door describes it.
@@ -205,7 +215,17 @@ impl Gate {
             principal: principal.clone(),
             membership,
             revision: trace.revision,
+            credential_headers: if found.is_preflight() { self.credential_headers() } else { Box::default() },
         }))
+    }
+
+    fn credential_headers(&self) -> Box<[HeaderName]> {
+        let tokens = self.tokens.load();
+        let header = |source: &CredentialSource| match source {
+            CredentialSource::Header(name) => Some(name.clone()),
+            CredentialSource::Cookie(_) => None,
+        };
+        tokens.sources.iter().filter_map(header).collect()
     }
 
     /// Finds and verifies the credential, and holds it against what the route accepts.
@@ -222,6 +242,10 @@ impl Gate {
         let credential = found.ok_or_else(|| Denial::new(DenyReason::MissingToken))?;
         let principal = tokens.verifier.verify(credential.token(), self.clock.now()).map_err(denial_of)?;
         trace.principal = Some(principal.clone());
+        if !tokens.may_stand_at(&principal.issuer, credential.source()) {
+            let detail = format!("issuer `{}` has no tokens in `{}`", principal.issuer, credential.source());
+            return Err(Denial::because(DenyReason::BadToken(TokenFault::Issuer), detail));
+        }
         if credential.place() == Place::Cookie {
             same_site(request, &rules.csrf_origins)?;
         }
@@ -300,7 +324,8 @@ impl Gate {
         let principal = trace.principal.clone();
         let membership = principal.as_ref().and_then(|principal| principal.membership.clone());
         let (rules, route) = (Arc::clone(rules), route.index);
-        Verdict::Forward(Forward { permit, target, rules, route, principal, membership, revision: trace.revision })
+        let (revision, credential_headers) = (trace.revision, Box::default());
+        Verdict::Forward(Forward { permit, target, rules, route, principal, membership, revision, credential_headers })
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
+use super::Reader;
 use super::raw;
-use super::{Reader, tls};
 use crate::admin;
 use crate::proxy::listen::Listener;
+use crate::proxy::tls;
 use crate::yaml::Placed;
 
 impl Reader<'_> {

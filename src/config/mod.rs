@@ -7,7 +7,6 @@ pub mod issuer;
 mod listeners;
 mod raw;
 mod tests_in_file;
-mod tls;
 mod tokens;
 mod upstreams;
 

@@ -1,7 +1,8 @@
 //! `upstreams`.
 
+use super::Reader;
 use super::raw;
-use super::{Reader, tls};
+use crate::proxy::tls;
 use crate::proxy::upstream::{HealthCheck, UpstreamSettings, UpstreamTls};
 use crate::rules::PathReading;
 use crate::yaml::{Node, Place};

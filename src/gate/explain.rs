@@ -5,12 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::summary::{CallerSummary, Explanation, FactsSummary, RouteSummary, asks};
-use super::{Gate, RequestView, Rules, Trace, find, split_target};
+use super::{Gate, RequestView, Rules, Trace, find, new_enough, split_target};
 use crate::domain::{
-    Decision, Denial, DenyReason, Facts, Grounds, MembershipId, OrganizationId, Principal, UnixSeconds, decide,
+    Decision, Denial, DenyReason, Facts, Grounds, MembershipId, OrganizationId, Principal, Requirement, UnixSeconds,
+    decide,
 };
 use crate::live::{Lookup, Summary, View};
-use crate::rules::{RouteMatch, Sources};
+use crate::rules::{Route, RouteMatch, Sources};
 
 /// One request, as a person describes it.
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -207,33 +208,53 @@ impl Gate {
             Some(&verified)
         };
         explanation.caller = principal.map(CallerSummary::of);
-        let body = match request.body {
-            Some(bytes) if found.needs_body() => Some(found.read_body(bytes)?),
-            _ => None,
-        };
-        let sources = Sources {
+        let mut sources = Sources {
             query: query.and_then(|query| std::str::from_utf8(query).ok()),
             headers: request.headers,
             claims: principal.map(|principal| &principal.claims),
-            body: body.as_ref(),
+            body: None,
         };
-        let requirement = found.requirement(&sources)?;
-        let organization = principal.and_then(|principal| principal.organization.as_ref());
-        if let Some(organization) = organization.filter(|_| requirement.consults_facts()) {
-            self.resident(organization).await?;
+        let body;
+        if found.needs_body() {
+            // As for a request: what the body cannot change is decided before it is read.
+            let requirement = found.requirement_before_body(&sources)?;
+            self.weigh(&requirement, route, principal, request, explanation).await?;
+            let bytes = request.body.ok_or_else(|| Denial::because(DenyReason::BadValue, "the rule reads a body"))?;
+            body = found.read_body(bytes)?;
+            sources.body = Some(&body);
         }
-        let view =
-            organization.filter(|_| requirement.consults_facts()).and_then(|organization| self.ready(organization));
+        let requirement = found.requirement(&sources)?;
+        self.weigh(&requirement, route, principal, request, explanation).await
+    }
+
+    /// Decides `requirement` on the facts in force, and notes what it was decided on.
+    async fn weigh(
+        &self,
+        requirement: &Requirement<'_>,
+        route: &Route,
+        principal: Option<&Principal>,
+        request: &RequestView<'_>,
+        explanation: &mut Explanation,
+    ) -> Result<&'static str, Denial> {
+        let organization = principal.and_then(|principal| principal.organization.as_ref());
+        let view = match organization.filter(|_| requirement.consults_facts()) {
+            Some(organization) => {
+                self.resident(organization).await?;
+                self.ready(organization)
+            }
+            None => None,
+        };
         if let Some(view) = &view {
-            trace.revision = Some(view.revision());
+            let mut trace = Trace::default();
             let fresh = self.fresh_enough(route, &mut trace);
             let age_ms = trace.facts_age.map(|age| age.as_millis());
             explanation.facts = Some(FactsSummary { revision: view.revision().to_string(), age_ms });
             fresh?;
+            new_enough(request.headers, view.revision())?;
         }
         let facts = view.as_ref().map_or(Facts::Unavailable, View::facts);
-        explanation.asks = asks(&requirement, principal, facts);
-        match decide(&requirement, principal.map(Principal::caller), facts) {
+        explanation.asks = asks(requirement, principal, facts);
+        match decide(requirement, principal.map(Principal::caller), facts) {
             Decision::Allow(permit) => Ok(match permit.grounds() {
                 Grounds::Granted(_) => "granted",
                 Grounds::Public => "public",

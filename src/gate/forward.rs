@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use super::{RequestView, Rules};
 use crate::domain::{Grounds, MembershipId, Permit, Principal, Revision};
 use crate::live::View;
@@ -18,6 +20,7 @@ pub struct Forward {
     pub(super) principal: Option<Verified<Principal>>,
     pub(super) membership: Option<MembershipId>,
     pub(super) revision: Option<Revision>,
+    pub(super) credential_headers: Box<[HeaderName]>,
 }
 
 impl Forward {
@@ -54,6 +57,11 @@ impl Forward {
     /// Whether this is a cross-origin preflight, which carries no credential.
     pub fn is_preflight(&self) -> bool {
         matches!(self.permit.grounds(), Grounds::Preflight)
+    }
+
+    /// For a preflight, the headers besides `authorization` and `cookie` that credentials are configured to stand in; otherwise none.
+    pub fn credential_headers(&self) -> &[HeaderName] {
+        &self.credential_headers
     }
 
     /// How log and metrics tell it.

@@ -145,12 +145,17 @@ impl HeaderPolicy {
             request.remove_header(&header::AUTHORIZATION);
         }
         if forward.is_preflight() {
+            // Nobody was verified, and the upstream must not be told otherwise.
             request.remove_header(&header::AUTHORIZATION);
             request.remove_header(&header::COOKIE);
-        }
-        for (kind, name) in &self.identity {
-            if let Some(value) = identity_value(*kind, forward) {
-                request.insert_header(name.clone(), value)?;
+            for name in forward.credential_headers() {
+                request.remove_header(name);
+            }
+        } else {
+            for (kind, name) in &self.identity {
+                if let Some(value) = identity_value(*kind, forward) {
+                    request.insert_header(name.clone(), value)?;
+                }
             }
         }
         request.insert_header(HeaderName::from_static(REQUEST_ID), request_id.clone())?;

@@ -16,6 +16,7 @@ pub mod headers;
 pub mod intake;
 pub mod listen;
 pub mod respond;
+pub mod tls;
 pub mod upstream;
 
 use std::panic::AssertUnwindSafe;
@@ -103,7 +104,12 @@ impl Sidecar {
 
     /// Decides one request.
     async fn judge(&self, session: &mut Session, trace: &mut Trace) -> Result<Forward, Denial> {
-        let limit = match self.gate.check(&intake::read(session, &self.settings.head)?, trace).await {
+        let verdict = self.gate.check(&intake::read(session, &self.settings.head)?, trace).await;
+        let limit = match verdict {
+            // Nothing judged a preflight's body, and no browser sends one.
+            Verdict::Forward(forward) if forward.is_preflight() && !session.as_downstream_mut().is_body_empty() => {
+                return Err(Denial::because(DenyReason::BadRequest, "a preflight with a body"));
+            }
             Verdict::Forward(forward) => return Ok(forward),
             Verdict::Refuse(denial) => return Err(denial),
             Verdict::ReadBody { limit } => limit,

@@ -6,7 +6,7 @@
 //! system.get("/me").is_refused(401, "missing_token");
 //! ```
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 pub mod client;
@@ -30,7 +30,7 @@ use self::clock::TestClock;
 use self::tokens::{ISSUER, key_set};
 use self::upstream::{Received, RecordingUpstream};
 
-pub use self::tokens::{alice, token};
+pub use self::tokens::{TokenCase, alice, token};
 
 /// The company of the demo: its facts are those of the tests.
 pub const COMPANY: &str = include_str!("../../config/demo/facts.yaml");

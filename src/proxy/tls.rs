@@ -1,4 +1,4 @@
-//! Certificates and keys, read and checked when the configuration is read: Pingora panics on a bad file.
+//! Certificates and keys: read and checked when the configuration is, because Pingora panics on a bad file when it starts.
 
 use std::fmt::Display;
 use std::path::PathBuf;
@@ -12,11 +12,14 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
-use crate::proxy::listen::ListenerTls;
+use super::listen::ListenerTls;
 use crate::yaml::{Placed, Problem};
 
 /// TLS towards clients; client certificates are asked for when `client_ca` is given.
-pub(super) fn server(
+///
+/// # Errors
+/// A problem at the place that names the file.
+pub fn server(
     certificate: &Placed<PathBuf>,
     key: &Placed<PathBuf>,
     client_ca: Option<&Placed<PathBuf>>,
@@ -39,12 +42,18 @@ pub(super) fn server(
 }
 
 /// Authorities that an upstream's certificate must come from.
-pub(super) fn authorities(file: &Placed<PathBuf>) -> Result<Arc<CaType>, Problem> {
+///
+/// # Errors
+/// A problem at the place that names the file.
+pub fn authorities(file: &Placed<PathBuf>) -> Result<Arc<CaType>, Problem> {
     Ok(certificates(file)?.iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect())
 }
 
 /// What we show an upstream that asks who we are.
-pub(super) fn client(certificate: &Placed<PathBuf>, key: &Placed<PathBuf>) -> Result<Arc<CertKey>, Problem> {
+///
+/// # Errors
+/// A problem at the place that names the file.
+pub fn client(certificate: &Placed<PathBuf>, key: &Placed<PathBuf>) -> Result<Arc<CertKey>, Problem> {
     let chain = certificates(certificate)?.iter().map(|der| der.to_vec()).collect();
     Ok(Arc::new(CertKey::new(chain, private_key(key)?.secret_der().to_vec())))
 }
