@@ -57,6 +57,22 @@ fn every_shipped_configuration_passes_its_own_tests() {
     }
 }
 
+/// The ConfigMap holds a configuration and its facts, as files of these names.
+#[test]
+fn the_configuration_in_the_sample_pod_loads() {
+    let text = std::fs::read_to_string(path("config/kubernetes/sidecar.yaml")).unwrap();
+    let map = portcullis::yaml::parse("sidecar.yaml", text.split("\n---\n").next().unwrap(), None).unwrap();
+    let file = |name: &str| map.get("data").and_then(|data| data.get(name)?.as_str()).unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("facts.yaml"), file("facts.yaml")).unwrap();
+    let sidecar = config::parse("portcullis.yaml", &file("portcullis.yaml"), folder.path(), &Nothing).unwrap();
+    let facts = config::issuer::read_facts(sidecar.facts.file.as_ref().unwrap()).unwrap();
+    assert_eq!(facts.organizations.len(), 1);
+    let outside = |address: &std::net::SocketAddr| address.ip().is_unspecified();
+    assert!(sidecar.status.as_ref().is_some_and(outside), "the kubelet reaches the probes");
+    assert!(sidecar.listeners.iter().all(|listener| listener.address.starts_with("0.0.0.0:")));
+}
+
 /// The names of the members that the schema has at `pointer`.
 fn members(schema: &Value, pointer: &str) -> Vec<String> {
     let members = schema.pointer(&format!("{pointer}/properties")).and_then(Value::as_object);
