@@ -1,5 +1,7 @@
 //! What the README shows is what is there: files are quoted as they are, snippets load, commands exist.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::path::Path;
 
 use portcullis::config::{self, Environment};
