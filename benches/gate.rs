@@ -3,6 +3,14 @@
 //! `cargo bench --bench gate` measures time. `… -- --count N` makes N resource decisions and exits, for counting instructions:
 //! the difference between two counts under callgrind, divided by the difference of N, is the cost of one (`docs/performance.md`).
 
+#![allow(missing_docs, reason = "criterion's macros write items without documentation")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a bench that fails should stop where it fails"
+)]
+
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;

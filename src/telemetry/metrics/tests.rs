@@ -23,7 +23,7 @@ fn the_contract_names_are_there() {
     metrics.jwks_refresh.with_label_values(&["authkit", "failed"]).inc();
     metrics.facts_updated(FactsUpdate::Complete, UpdateResult::Applied);
     metrics.organization_loaded(OrganizationLoad::Unknown);
-    metrics.refused_connections(RefusedConnection::HeaderTimeout);
+    metrics.refused_connections(RefusedConnection::HeaderTimeout).inc();
     metrics.config_reloaded(false);
     metrics.decision_duration.observe(3e-6);
     metrics.facts.show(Some(Duration::from_millis(1500)), None, 2, 4096);
