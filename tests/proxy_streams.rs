@@ -196,7 +196,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-fn handshake(system: &System, token: Option<&str>) -> http::Request<()> {
+fn handshake(token: Option<&str>) -> http::Request<()> {
     let mut request = http::Request::get("ws://app.test/socket")
         .header("host", "app.test")
         .header("connection", "Upgrade")
@@ -206,7 +206,6 @@ fn handshake(system: &System, token: Option<&str>) -> http::Request<()> {
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
-    let _ = system;
     request.body(()).unwrap()
 }
 
@@ -218,14 +217,13 @@ fn a_websocket_opens_after_a_permit_and_not_without_one() {
         let token = alice().sign();
         for refused in [None, Some("x.y.z")] {
             let stream = tokio::net::TcpStream::connect(system.address).await.unwrap();
-            let error = tokio_tungstenite::client_async(handshake(&system, refused), stream).await.unwrap_err();
+            let error = tokio_tungstenite::client_async(handshake(refused), stream).await.unwrap_err();
             let WebSocketError::Http(response) = error else { panic!("{error}") };
             assert_eq!(response.status(), 401);
         }
         assert_eq!(connections.load(Ordering::SeqCst), 0, "nothing reached the upstream");
         let stream = tokio::net::TcpStream::connect(system.address).await.unwrap();
-        let (mut socket, response) =
-            tokio_tungstenite::client_async(handshake(&system, Some(&token)), stream).await.unwrap();
+        let (mut socket, response) = tokio_tungstenite::client_async(handshake(Some(&token)), stream).await.unwrap();
         assert!(response.headers().contains_key("x-request-id"));
         for text in ["one", "two", &"three".repeat(50_000)] {
             socket.send(Message::text(text)).await.unwrap();
@@ -234,6 +232,37 @@ fn a_websocket_opens_after_a_permit_and_not_without_one() {
         socket.close(None).await.unwrap();
     });
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn f5_an_upgrade_that_is_answered_at_once_stays_open() {
+    let upstream = RecordingUpstream::answering(|_, stream| {
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nwelcome";
+        stream.write_all(answer.as_bytes()).unwrap();
+        let mut chunk = [0; 16];
+        while let Ok(count @ 1..) = stream.read(&mut chunk) {
+            stream.write_all(&chunk[..count]).unwrap();
+        }
+        false
+    });
+    let system = System::with(ROUTES).upstream(upstream).start();
+    let ask = system.get("/socket").with(&alice().sign()).field("connection", "upgrade").field("upgrade", "websocket");
+    for round in 0..100 {
+        let mut connection = system.connect();
+        connection.send(ask.bytes());
+        assert_eq!(connection.answer().unwrap().status, 101);
+        let mut received = Vec::new();
+        for (sent, expected) in [("", "welcome"), ("one", "welcomeone"), ("two", "welcomeonetwo")] {
+            connection.send(sent);
+            while received.len() < expected.len() {
+                let some = connection.read_some();
+                assert!(!some.is_empty(), "closed in round {round} after {:?}", String::from_utf8_lossy(&received));
+                received.extend(some);
+            }
+            assert_eq!(String::from_utf8_lossy(&received), expected);
+        }
+    }
+    assert_eq!(system.upstream.take().len(), 100);
 }
 
 #[test]
