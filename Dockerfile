@@ -1,7 +1,9 @@
 # Portcullis as a container: the binary, the libraries it links to, root certificates, and nothing to log in to.
 #
 #   docker build -t portcullis .
-#   docker run --rm -p 8080:8080 -v "$PWD/config:/etc/portcullis:ro" portcullis proxy --config /etc/portcullis/portcullis.yaml
+#   docker run --rm -p 8080:8080 -v "$PWD/mine:/etc/portcullis:ro" portcullis proxy --config /etc/portcullis/portcullis.yaml
+#
+# In a container `listen` and `status` have to be 0.0.0.0: what listens on 127.0.0.1 is reached from inside only.
 
 FROM rust:1-slim-bookworm AS build
 WORKDIR /build

@@ -28,7 +28,7 @@ pub use self::forward::Forward;
 pub use self::summary::{Access, AskSummary, CallerSummary, Explanation, FactsSummary, RouteSummary, WhoAnswer};
 pub use self::who::WhoRequest;
 
-/// The header by which a client asks for facts at least as new as what it has seen (`docs/freshness.md`).
+/// The header by which a client asks for facts at least as new as what it has seen (`docs/decisions.md`).
 pub const MIN_REVISION: &str = "x-portcullis-min-revision";
 
 /// A minimum revision this far ahead of what is in force was never given out by the store.

@@ -1,5 +1,7 @@
 //! What the README shows is what is there: files are quoted as they are, snippets load, commands exist.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::path::Path;
 
 use portcullis::config::{self, Environment};
@@ -97,5 +99,21 @@ fn links_lead_somewhere() {
             let target = root().join(file).parent().unwrap().join(link.split('#').next().unwrap());
             assert!(target.exists(), "{file} links to {link}, which is not there");
         }
+    }
+}
+
+#[test]
+fn every_series_is_explained_and_every_explained_series_exists() {
+    let names = |file: &str| -> std::collections::BTreeSet<String> {
+        let text = std::fs::read_to_string(root().join(file)).unwrap();
+        let words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        words.filter(|word| word.starts_with("portcullis_")).map(str::to_owned).collect()
+    };
+    let there = names("src/telemetry/metrics.rs");
+    assert_eq!(names("docs/operations.md"), there);
+    let used = names("config/prometheus/portcullis.rules.yml");
+    let used: Vec<_> = used.union(&names("README.md")).cloned().collect();
+    for name in used {
+        assert!(there.contains(name.trim_end_matches("_bucket")), "there is no series {name}");
     }
 }

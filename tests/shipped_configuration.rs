@@ -1,5 +1,7 @@
 //! The configurations that come with the program: each loads, its rule tests pass, and the annotated one is complete.
 
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -57,6 +59,22 @@ fn every_shipped_configuration_passes_its_own_tests() {
     }
 }
 
+/// The ConfigMap holds a configuration and its facts, as files of these names.
+#[test]
+fn the_configuration_in_the_sample_pod_loads() {
+    let text = std::fs::read_to_string(path("config/kubernetes/sidecar.yaml")).unwrap();
+    let map = portcullis::yaml::parse("sidecar.yaml", text.split("\n---\n").next().unwrap(), None).unwrap();
+    let file = |name: &str| map.get("data").and_then(|data| data.get(name)?.as_str()).unwrap().to_owned();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("facts.yaml"), file("facts.yaml")).unwrap();
+    let sidecar = config::parse("portcullis.yaml", &file("portcullis.yaml"), folder.path(), &Nothing).unwrap();
+    let facts = config::issuer::read_facts(sidecar.facts.file.as_ref().unwrap()).unwrap();
+    assert_eq!(facts.organizations.len(), 1);
+    let outside = |address: &std::net::SocketAddr| address.ip().is_unspecified();
+    assert!(sidecar.status.as_ref().is_some_and(outside), "the kubelet reaches the probes");
+    assert!(sidecar.listeners.iter().all(|listener| listener.address.starts_with("0.0.0.0:")));
+}
+
 /// The names of the members that the schema has at `pointer`.
 fn members(schema: &Value, pointer: &str) -> Vec<String> {
     let members = schema.pointer(&format!("{pointer}/properties")).and_then(Value::as_object);
@@ -89,13 +107,11 @@ fn the_annotated_configuration_mentions_every_key() {
 #[test]
 fn the_defaults_that_the_annotated_configuration_states_are_those_in_force() {
     let stated = config::load(&path(ANNOTATED), &Nothing).unwrap();
-    let bare = format!(
-        "version: 1\nlisten: [{{address: 127.0.0.1:8080}}]\nupstreams: {{app: {{servers: ['127.0.0.1:3000']}}}}\n\
-         tokens: [{{name: session, issuer: 'https://api.workos.com/user_management/client_123', audience: none, \
-         required_claims: [sid], jwks_file: keys/jwks.json, algorithms: [RS256]}}]\n\
-         facts: {{source: file, file: demo/facts.yaml}}\nroutes: [{{id: me, match: {{methods: [GET], path: /me}}, authenticated: true}}]\n"
-    );
-    let bare = config::parse("bare.yaml", &bare, &path("config"), &Nothing).unwrap();
+    let bare = "version: 1\nlisten: [{address: 127.0.0.1:8080}]\nupstreams: {app: {servers: ['127.0.0.1:3000']}}\n\
+         tokens: [{name: session, issuer: 'https://api.workos.com/user_management/client_123', audience: none, \
+         required_claims: [sid], jwks_file: keys/jwks.json, algorithms: [RS256]}]\n\
+         facts: {source: file, file: demo/facts.yaml}\nroutes: [{id: me, match: {methods: [GET], path: /me}, authenticated: true}]\n";
+    let bare = config::parse("bare.yaml", bare, &path("config"), &Nothing).unwrap();
     let text = |value: &dyn std::fmt::Debug| format!("{value:?}");
     assert_eq!(text(&stated.limits), text(&bare.limits));
     assert_eq!(text(&stated.proxy), text(&bare.proxy));
@@ -122,7 +138,7 @@ fn the_defaults_that_the_annotated_configuration_states_are_those_in_force() {
 fn what_is_not_kept_yet_is_refused_and_not_ignored() {
     let shipped = std::fs::read_to_string(path("config/quickstart/portcullis.yaml")).unwrap();
     for (line, problem) in [
-        ("defaults: {revocations: require}", "route `health`: `revocations: require` needs a source of facts"),
+        ("defaults: {revocations: require}", "route `me`: `revocations: require` needs a source of facts"),
         ("defaults: {max_stream_age: 1h}", "route `me`: `max_stream_age` is not kept by this version"),
         ("limits: {connections: 0}", "`connections` is 0: nothing could pass"),
         ("header_prefix: 'x y'", "`x y` is not what the name of a header can begin with"),

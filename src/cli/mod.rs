@@ -19,7 +19,9 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
+use crate::app::offline::OfflineError;
 use crate::config::ConfigError;
+use crate::config::issuer::MintError;
 use crate::telemetry::{self, Format, Sink};
 
 /// Log lines that may wait for the writer.
@@ -116,7 +118,10 @@ pub fn run() -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(error) => {
-            let is_configuration = error.chain().any(|cause| cause.is::<ConfigError>());
+            let is_configuration = error.chain().any(|cause| {
+                let no_issuer = matches!(cause.downcast_ref(), Some(MintError::Config(_)));
+                no_issuer || cause.is::<ConfigError>() || cause.is::<OfflineError>()
+            });
             say_error(&format!("error: {error:#}"));
             if is_configuration { Exit::Configuration.into() } else { Exit::Failed.into() }
         }

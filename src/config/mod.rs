@@ -368,7 +368,7 @@ impl Reader<'_> {
         for route in table.routes() {
             let promises = [
                 (
-                    route.revocations == rules::Revocations::Require,
+                    !route.is_public() && route.revocations == rules::Revocations::Require,
                     "`revocations: require` needs a source of facts that lists revocations, which `file` and `none` do not",
                 ),
                 (route.max_stream_age.is_some(), "`max_stream_age` is not kept by this version"),

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use pingora::http::RequestHeader;
@@ -93,7 +94,8 @@ impl IdentityHeader {
 #[derive(Debug, Clone)]
 pub struct HeaderPolicy {
     prefix: String,
-    identity: Vec<(IdentityHeader, HeaderName)>,
+    /// Names as bytes that are shared, not copied, into each request.
+    identity: Vec<(IdentityHeader, Bytes)>,
     forward_token: bool,
 }
 
@@ -123,7 +125,10 @@ impl HeaderPolicy {
     ) -> Result<Self, http::header::InvalidHeaderName> {
         let identity = identity
             .iter()
-            .map(|&header| Ok((header, HeaderName::try_from(format!("{prefix}-{}", header.suffix()))?)))
+            .map(|&header| {
+                let name = HeaderName::try_from(format!("{prefix}-{}", header.suffix()))?;
+                Ok((header, Bytes::copy_from_slice(name.as_str().as_bytes())))
+            })
             .collect::<Result<_, http::header::InvalidHeaderName>>()?;
         let prefix = fold(prefix.as_bytes()).chain([b'-']).map(char::from).collect();
         Ok(Self { prefix, identity, forward_token })
@@ -158,7 +163,7 @@ impl HeaderPolicy {
                 }
             }
         }
-        request.insert_header(HeaderName::from_static(REQUEST_ID), request_id.clone())?;
+        request.insert_header(REQUEST_ID, request_id.clone())?;
         forwarded(request, peer)
     }
 
@@ -189,11 +194,11 @@ impl HeaderPolicy {
 
 /// `x-forwarded-for`, `-proto` and `-host` as this hop knows them; behind a trusted proxy its word on the outer hop stands.
 fn forwarded(request: &mut RequestHeader, peer: Peer) -> pingora::Result<()> {
-    const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-    const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-    const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+    const FOR: &str = "x-forwarded-for";
+    const PROTO: &str = "x-forwarded-proto";
+    const HOST: &str = "x-forwarded-host";
     if let Some(address) = peer.address {
-        let earlier: Vec<&[u8]> = request.headers.get_all(&FOR).iter().map(HeaderValue::as_bytes).collect();
+        let earlier: Vec<&[u8]> = request.headers.get_all(FOR).iter().map(HeaderValue::as_bytes).collect();
         let value = if earlier.is_empty() {
             HeaderValue::try_from(address.to_string())
         } else {
@@ -205,11 +210,11 @@ fn forwarded(request: &mut RequestHeader, peer: Peer) -> pingora::Result<()> {
             request.insert_header(FOR, value)?;
         }
     }
-    if !request.headers.contains_key(&PROTO) {
+    if !request.headers.contains_key(PROTO) {
         let scheme = HeaderValue::from_static(if peer.is_tls { "https" } else { "http" });
         request.insert_header(PROTO, scheme)?;
     }
-    if !request.headers.contains_key(&HOST)
+    if !request.headers.contains_key(HOST)
         && let Some(host) = request.headers.get(header::HOST).cloned()
     {
         request.insert_header(HOST, host)?;
