@@ -1,5 +1,7 @@
 //! What operators ask a running sidecar: whether it lives, whether it is ready, what it counts, why it decides as it does.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -156,11 +158,14 @@ fn routes_and_world_say_what_is_in_force() {
     assert!(world.json().to_string().contains("r1."), "{}", world.json());
 }
 
+/// Method, URL, token, further fields, body.
+type Row = (&'static str, &'static str, Option<String>, Vec<(&'static str, &'static str)>, Option<&'static str>);
+
 #[test]
 fn explain_and_the_sidecar_agree() {
     let system = system();
     let alice_token = alice().sign();
-    let rows: Vec<(&str, &str, Option<String>, Vec<(&str, &str)>, Option<&str>)> = vec![
+    let rows: Vec<Row> = vec![
         ("GET", "/open", None, vec![], None),
         ("GET", "/me", None, vec![], None),
         ("GET", "/me", Some(alice_token.clone()), vec![], None),

@@ -1,5 +1,7 @@
 //! Every answer that the sidecar gives itself: status, code, reason, challenge, and that nothing was forwarded.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use support::upstream::RecordingUpstream;

@@ -1,5 +1,7 @@
 //! What the upstream reads about the caller is what was verified: nothing that a client wrote, in whatever spelling.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use support::{Outcome, System, alice, token};

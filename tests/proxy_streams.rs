@@ -1,6 +1,8 @@
 //! Connections and streams: what is large passes as it comes, what is slow is bounded, what is upgraded was permitted first, and a stop
 //! loses nothing that was begun.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::collections::BTreeSet;
@@ -70,7 +72,9 @@ fn a_request_body_passes_as_it_comes() {
             false => text.to_owned(),
         };
         connection.send(format!("POST /open HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n{}", chunk("first chunk")));
-        first_seen.recv_timeout(PATIENCE).expect("the first chunk arrives before the last is sent");
+        first_seen
+            .recv_timeout(PATIENCE)
+            .unwrap_or_else(|_| panic!("the first chunk arrives only after the last was sent"));
         connection.send(chunk("last chunk"));
         if framing.contains("chunked") {
             connection.send("0\r\n\r\n");
@@ -85,7 +89,7 @@ fn an_answer_passes_as_it_comes() {
     let may_go_on = Mutex::new(may_go_on);
     let upstream = RecordingUpstream::answering(move |_, stream| {
         stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n").unwrap();
-        may_go_on.lock().unwrap().recv_timeout(PATIENCE).expect("the client has the first chunk");
+        may_go_on.lock().unwrap().recv_timeout(PATIENCE).unwrap();
         stream.write_all(b"4\r\nlast\r\n0\r\n\r\n").is_ok()
     });
     let system = System::with(ROUTES).upstream(upstream).start();
@@ -159,7 +163,7 @@ fn a_pooled_connection_that_died_costs_nobody_a_safe_request() {
     let turn = AtomicUsize::new(0);
     let upstream = RecordingUpstream::answering(move |_, stream| {
         // Every answer promises a further one; every second connection is closed all the same.
-        stream.write_all(OK).is_ok() && turn.fetch_add(1, Ordering::SeqCst) % 2 == 0
+        stream.write_all(OK).is_ok() && turn.fetch_add(1, Ordering::SeqCst).is_multiple_of(2)
     });
     let system = System::with(ROUTES).upstream(upstream).start();
     for _ in 0..10 {
@@ -196,7 +200,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
 }
 
-fn handshake(system: &System, token: Option<&str>) -> http::Request<()> {
+fn handshake(token: Option<&str>) -> http::Request<()> {
     let mut request = http::Request::get("ws://app.test/socket")
         .header("host", "app.test")
         .header("connection", "Upgrade")
@@ -206,7 +210,6 @@ fn handshake(system: &System, token: Option<&str>) -> http::Request<()> {
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
-    let _ = system;
     request.body(()).unwrap()
 }
 
@@ -218,14 +221,13 @@ fn a_websocket_opens_after_a_permit_and_not_without_one() {
         let token = alice().sign();
         for refused in [None, Some("x.y.z")] {
             let stream = tokio::net::TcpStream::connect(system.address).await.unwrap();
-            let error = tokio_tungstenite::client_async(handshake(&system, refused), stream).await.unwrap_err();
+            let error = tokio_tungstenite::client_async(handshake(refused), stream).await.unwrap_err();
             let WebSocketError::Http(response) = error else { panic!("{error}") };
             assert_eq!(response.status(), 401);
         }
         assert_eq!(connections.load(Ordering::SeqCst), 0, "nothing reached the upstream");
         let stream = tokio::net::TcpStream::connect(system.address).await.unwrap();
-        let (mut socket, response) =
-            tokio_tungstenite::client_async(handshake(&system, Some(&token)), stream).await.unwrap();
+        let (mut socket, response) = tokio_tungstenite::client_async(handshake(Some(&token)), stream).await.unwrap();
         assert!(response.headers().contains_key("x-request-id"));
         for text in ["one", "two", &"three".repeat(50_000)] {
             socket.send(Message::text(text)).await.unwrap();
@@ -234,6 +236,37 @@ fn a_websocket_opens_after_a_permit_and_not_without_one() {
         socket.close(None).await.unwrap();
     });
     assert_eq!(connections.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn f5_an_upgrade_that_is_answered_at_once_stays_open() {
+    let upstream = RecordingUpstream::answering(|_, stream| {
+        let answer = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nwelcome";
+        stream.write_all(answer.as_bytes()).unwrap();
+        let mut chunk = [0; 16];
+        while let Ok(count @ 1..) = stream.read(&mut chunk) {
+            stream.write_all(&chunk[..count]).unwrap();
+        }
+        false
+    });
+    let system = System::with(ROUTES).upstream(upstream).start();
+    let ask = system.get("/socket").with(&alice().sign()).field("connection", "upgrade").field("upgrade", "websocket");
+    for round in 0..100 {
+        let mut connection = system.connect();
+        connection.send(ask.bytes());
+        assert_eq!(connection.answer().unwrap().status, 101);
+        let mut received = Vec::new();
+        for (sent, expected) in [("", "welcome"), ("one", "welcomeone"), ("two", "welcomeonetwo")] {
+            connection.send(sent);
+            while received.len() < expected.len() {
+                let some = connection.read_some();
+                assert!(!some.is_empty(), "closed in round {round} after {:?}", String::from_utf8_lossy(&received));
+                received.extend(some);
+            }
+            assert_eq!(String::from_utf8_lossy(&received), expected);
+        }
+    }
+    assert_eq!(system.upstream.take().len(), 100);
 }
 
 #[test]

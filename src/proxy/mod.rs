@@ -17,6 +17,7 @@ pub mod intake;
 pub mod listen;
 pub mod respond;
 pub mod tls;
+mod upgrade;
 pub mod upstream;
 
 use std::panic::AssertUnwindSafe;
@@ -223,15 +224,16 @@ impl ProxyHttp for Sidecar {
     }
 
     /// The lock: without a permit there is no peer. Pingora may ask again when it tries another connection.
-    async fn upstream_peer(&self, _: &mut Session, passage: &mut Passage) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, passage: &mut Passage) -> pingora::Result<Box<HttpPeer>> {
         let State::Permitted(forward) = &passage.state else {
             return Err(Error::explain(ErrorType::HTTPStatus(500), "nothing permits this request"));
         };
         passage.forwarded_at.get_or_insert_with(Instant::now);
         passage.attempts += 1;
         let upstream = self.upstreams.get(forward.upstream());
+        let peer = if session.is_upgrade_req() { Upstream::peer_for_upgrade } else { Upstream::peer };
         upstream
-            .and_then(Upstream::peer)
+            .and_then(peer)
             .ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "no server of the upstream is well").into_up())
     }
 

@@ -17,8 +17,12 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::utils::tls::CertKey;
 use pingora::{Error, ErrorType};
 
+use super::upgrade::InTurn;
+
 /// How long a connection to an upstream may stay unused in the pool.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection that nobody may use again stays in the pool.
+const UNUSED_TIMEOUT: Duration = Duration::from_millis(1);
 /// How often host names are looked up again.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
 /// How many servers are tried for a healthy one before the upstream counts as unreachable.
@@ -131,6 +135,15 @@ impl Upstream {
         if let Choice::Balanced(balancer) = &self.choice {
             peer._address = balancer.select(b"", SELECTION_STEPS)?.addr;
         }
+        Some(peer)
+    }
+
+    /// As [`Self::peer`], for a request that asks to leave HTTP: on a connection of its own, which nobody uses before or after.
+    pub fn peer_for_upgrade(&self) -> Option<Box<HttpPeer>> {
+        let mut peer = self.peer()?;
+        peer.group_key = rand::random();
+        peer.options.idle_timeout = Some(UNUSED_TIMEOUT);
+        peer.options.custom_l4 = Some(Arc::new(InTurn));
         Some(peer)
     }
 }

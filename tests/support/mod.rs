@@ -78,7 +78,6 @@ pub struct System {
 
 impl System {
     /// A sidecar with these rules: a YAML list.
-    #[expect(clippy::new_ret_no_self, reason = "reads as the case: a system with these rules")]
     pub fn with(routes: &str) -> Builder {
         Builder {
             upstream: None,
@@ -490,7 +489,7 @@ pub fn ask_page(address: SocketAddr, method: &str, path: &str, fields: &[(&str, 
     text.push_str(&format!("content-length: {}\r\nconnection: close\r\n\r\n{body}", body.len()));
     let mut connection = Connection::open(address);
     connection.send(text);
-    connection.answer().expect("a page answers")
+    connection.answer().unwrap_or_else(|| panic!("{path}: no answer"))
 }
 
 /// Waits until `happened`, looking again and again.
