@@ -137,7 +137,7 @@ impl HeaderPolicy {
     /// Turns `request`, a copy of the client's, into what the upstream is sent.
     ///
     /// # Errors
-    /// Pingora's error when a value cannot stand in a header, which [`identity_value`] rules out.
+    /// Pingora's error when a value cannot stand in a header, which their encoding rules out.
     pub fn apply(
         &self,
         request: &mut RequestHeader,

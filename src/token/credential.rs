@@ -65,10 +65,9 @@ pub fn find<'a>(headers: &'a HeaderMap, sources: &'a [CredentialSource]) -> Resu
 }
 
 impl<'a> Credential<'a> {
-    /// The token. The empty text, which no verifier accepts, when it holds anything but visible ASCII.
+    /// The token, whatever it holds: a verifier accepts base64url and dots only. Empty, which no verifier accepts, when it is not UTF-8.
     pub fn token(&self) -> &'a str {
-        let visible = self.bytes.iter().all(u8::is_ascii_graphic);
-        if visible { std::str::from_utf8(self.bytes).unwrap_or_default() } else { "" }
+        std::str::from_utf8(self.bytes).unwrap_or_default()
     }
 
     /// Where it stood.
