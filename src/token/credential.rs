@@ -65,9 +65,11 @@ pub fn find<'a>(headers: &'a HeaderMap, sources: &'a [CredentialSource]) -> Resu
 }
 
 impl<'a> Credential<'a> {
-    /// The token, whatever it holds: a verifier accepts base64url and dots only. Empty, which no verifier accepts, when it is not UTF-8.
+    /// The token. The empty text, which no verifier accepts, when it holds anything but visible ASCII.
     pub fn token(&self) -> &'a str {
-        std::str::from_utf8(self.bytes).unwrap_or_default()
+        // Without an early exit the compiler looks at many bytes at once; one by one cost more than the whole cache look-up.
+        let visible = self.bytes.iter().fold(true, |visible, byte| visible & byte.is_ascii_graphic());
+        if visible { std::str::from_utf8(self.bytes).unwrap_or_default() } else { "" }
     }
 
     /// Where it stood.
