@@ -1,7 +1,8 @@
 //! Reading the configuration again while requests are served: all or nothing.
 //!
 //! Rules and tokens are replaced together; requests in flight finish with what they started with. Listeners, upstreams and limits are
-//! built into the running services: a change there is reported as needing a restart.
+//! built into the running services: a change there takes a restart. Added, removed or
+//! reordered upstreams refuse the reload; other changes there are not noticed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
