@@ -16,6 +16,7 @@
 //! | 3 rooms | [`gate`] | one request in, one verdict out; knows no HTTP server |
 //! | 3 rooms | [`sync`] | the loop that keeps the world fresh |
 //! | 4 doors | [`proxy`] | the reverse proxy, on Pingora |
+//! | 4 doors | [`store`] | the WorkOS authorization API, on SQLite or PostgreSQL |
 //! | 4 doors | [`admin`] | live, ready, metrics, explain, world |
 //! | 5 settings | [`config`] | the only reader of configuration |
 //! | 6 wiring | [`app`] | builds every part once, runs, drains, shuts down |
@@ -31,6 +32,7 @@ pub mod live;
 pub mod proxy;
 pub mod rules;
 pub mod source;
+pub mod store;
 pub mod sync;
 pub mod telemetry;
 pub mod token;

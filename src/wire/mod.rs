@@ -2,6 +2,7 @@
 //!
 //! Nothing is read by halves: a document is accepted as a whole, or every problem in it is reported, each with its place.
 
+pub mod api;
 mod facts;
 mod grant;
 mod ids;

@@ -1,0 +1,187 @@
+//! The two engines behind one pool: what differs between SQLite and PostgreSQL, and nothing else, is in the two modules below.
+//!
+//! Statements are written once, for both: `$1` placeholders, `TEXT` and `BIGINT` columns, row values, `ON CONFLICT`.
+
+mod ids;
+mod postgres;
+mod sqlite;
+
+use std::borrow::Cow;
+use std::sync::Once;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, SqlSafeStr};
+
+/// The longest that a request waits for a connection.
+const CONNECTION_WAIT: Duration = Duration::from_secs(5);
+
+/// A statement that writes.
+pub(super) type Statement<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
+
+/// Which engine, and how it wants to be spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// A file on this machine.
+    Sqlite,
+    /// A server that several stores may share.
+    Postgres,
+}
+
+/// Connections to the database.
+#[derive(Debug, Clone)]
+pub(super) struct Database {
+    engine: Engine,
+    /// One connection, for the one writer.
+    writing: AnyPool,
+    reading: AnyPool,
+}
+
+/// Why there is no database.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Neither of the two engines.
+    #[error("database `{0}` is not `sqlite://PATH` or `postgres://HOST/NAME`")]
+    Url(String),
+    /// The folder of the file cannot be made.
+    #[error("the folder of database `{path}` cannot be made")]
+    Folder {
+        /// The file.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It cannot be opened, or speaks another schema.
+    #[error("the database cannot be opened")]
+    Open(#[source] sqlx::Error),
+    /// Its tables cannot be brought up to date.
+    #[error("the tables of the database cannot be brought up to date")]
+    Migrate(#[source] sqlx::migrate::MigrateError),
+}
+
+impl Engine {
+    fn of(url: &str) -> Result<Self, DatabaseError> {
+        match url.split_once(':') {
+            Some(("sqlite", _)) => Ok(Self::Sqlite),
+            Some(("postgres" | "postgresql", _)) => Ok(Self::Postgres),
+            // Without what may be a password.
+            _ => Err(DatabaseError::Url(url.split('@').next_back().unwrap_or_default().to_owned())),
+        }
+    }
+
+    /// What begins a transaction that writes.
+    fn begin_write(self) -> &'static str {
+        match self {
+            Self::Sqlite => sqlite::BEGIN_WRITE,
+            Self::Postgres => postgres::BEGIN_WRITE,
+        }
+    }
+
+    /// What begins a transaction that reads everything as of one moment.
+    fn begin_snapshot(self) -> &'static str {
+        match self {
+            Self::Sqlite => sqlite::BEGIN_SNAPSHOT,
+            Self::Postgres => postgres::BEGIN_SNAPSHOT,
+        }
+    }
+
+    /// Reads the end of the log and keeps every other writer out until the transaction ends.
+    pub(super) fn lock_head(self) -> &'static str {
+        match self {
+            Self::Sqlite => sqlite::LOCK_HEAD,
+            Self::Postgres => postgres::LOCK_HEAD,
+        }
+    }
+
+    /// The elements of the JSON array `$place` of texts, as rows with one column.
+    pub(super) fn texts_of(self, place: usize) -> String {
+        match self {
+            Self::Sqlite => format!("SELECT value FROM json_each(${place})"),
+            Self::Postgres => format!("SELECT jsonb_array_elements_text(${place}::jsonb) COLLATE \"C\""),
+        }
+    }
+
+    /// What a connection is told before it is used.
+    fn greeting(self) -> &'static [&'static str] {
+        match self {
+            Self::Sqlite => &sqlite::GREETING,
+            Self::Postgres => &postgres::GREETING,
+        }
+    }
+
+    fn schema(self) -> Cow<'static, str> {
+        let text = include_str!("migrations/0001_start.sql");
+        match self {
+            Self::Sqlite => Cow::Borrowed(text),
+            Self::Postgres => Cow::Owned(postgres::schema(text)),
+        }
+    }
+}
+
+impl Database {
+    /// Opens the database, which is created when it is missing (SQLite), and brings its tables up to date.
+    pub(super) async fn open(url: &str, readers: u32) -> Result<Self, DatabaseError> {
+        static DRIVERS: Once = Once::new();
+        DRIVERS.call_once(sqlx::any::install_default_drivers);
+        let engine = Engine::of(url)?;
+        let url = match engine {
+            Engine::Sqlite => sqlite::prepare(url)?,
+            Engine::Postgres => url.to_owned(),
+        };
+        let options: AnyConnectOptions = url.parse().map_err(DatabaseError::Open)?;
+        let pool = |connections| {
+            AnyPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(CONNECTION_WAIT)
+                .after_connect(move |connection, _| Box::pin(greet(connection, engine)))
+        };
+        let writing = pool(1).connect_with(options.clone()).await.map_err(DatabaseError::Open)?;
+        let schema = Migration::new(
+            1,
+            Cow::Borrowed("start"),
+            MigrationType::Simple,
+            AssertSqlSafe(engine.schema().into_owned()).into_sql_str(),
+            false,
+        );
+        let migrator = Migrator { migrations: Cow::Owned(vec![schema]), ..Migrator::DEFAULT };
+        migrator.run(&writing).await.map_err(DatabaseError::Migrate)?;
+        let reading = pool(readers).connect_lazy_with(options);
+        Ok(Self { engine, writing, reading })
+    }
+
+    /// Which engine it is.
+    pub(super) fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// A connection to read with, each statement by itself.
+    pub(super) async fn read(&self) -> Result<PoolConnection<Any>, sqlx::Error> {
+        self.reading.acquire().await
+    }
+
+    /// A transaction in which everything is read as of one moment.
+    pub(super) async fn snapshot(&self) -> Result<sqlx::Transaction<'static, Any>, sqlx::Error> {
+        self.reading.begin_with(self.engine.begin_snapshot()).await
+    }
+
+    /// The transaction of the writer.
+    pub(super) async fn write(&self) -> Result<sqlx::Transaction<'static, Any>, sqlx::Error> {
+        self.writing.begin_with(self.engine.begin_write()).await
+    }
+
+    /// Lets go of everything.
+    pub(super) async fn close(&self) {
+        self.reading.close().await;
+        self.writing.close().await;
+    }
+}
+
+async fn greet(connection: &mut AnyConnection, engine: Engine) -> Result<(), sqlx::Error> {
+    for statement in engine.greeting() {
+        sqlx::query(*statement).execute(&mut *connection).await?;
+    }
+    Ok(())
+}

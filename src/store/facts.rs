@@ -1,0 +1,233 @@
+//! The facts that checks are answered from: the same shards as in the sidecar, built from the database and advanced from its log.
+//!
+//! Every answer includes whatever was committed before its question, by this process or another on the same database: each question
+//! waits for a look at the end of the log that began after it. Questions that come while one looks share the next look.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use moka::policy::EvictionPolicy;
+use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+
+use super::database::Database;
+use super::error::StoreError;
+use super::{log, rows};
+use crate::domain::id::Epoch;
+use crate::domain::{Catalog, Delta, Keep, OrganizationId, OrganizationRecord, Part, Shard};
+
+/// The facts of all organizations, those that were asked about lately in memory.
+pub(super) struct FactsCache {
+    database: Database,
+    catalog: ArcSwap<Catalog>,
+    organizations: moka::sync::Cache<OrganizationId, Arc<Slot>, foldhash::fast::RandomState>,
+    /// How many questions were ever asked.
+    asked: AtomicU64,
+    progress: AsyncMutex<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// Questions up to this one are served by what is applied.
+    served: u64,
+    epoch: Option<Epoch>,
+    applied: u64,
+}
+
+/// One organization's place.
+#[derive(Default)]
+struct Slot {
+    loaded: OnceCell<()>,
+    state: Mutex<State>,
+}
+
+enum State {
+    /// Not there yet; what was logged since it was asked for.
+    Loading(Vec<(u64, Delta<OrganizationRecord>)>),
+    /// As of the newest transaction that touched it.
+    Ready { seq: u64, shard: Arc<Shard> },
+    /// There is no such organization.
+    Unknown,
+}
+
+/// What one answer is made from.
+#[derive(Clone)]
+pub struct View {
+    /// Permissions, roles and settings of the environment.
+    pub catalog: Arc<Catalog>,
+    /// The organization.
+    pub shard: Arc<Shard>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self::Loading(Vec::new())
+    }
+}
+
+impl FactsCache {
+    /// Facts that take at most about `max_memory` bytes.
+    pub(super) fn new(database: Database, max_memory: u64) -> Self {
+        let organizations = moka::sync::Cache::builder()
+            .max_capacity(max_memory / 1024)
+            .weigher(|_, slot: &Arc<Slot>| slot.kibibytes())
+            .eviction_policy(EvictionPolicy::lru())
+            .build_with_hasher(foldhash::fast::RandomState::default());
+        Self {
+            database,
+            catalog: ArcSwap::from_pointee(Catalog::empty()),
+            organizations,
+            asked: AtomicU64::new(0),
+            progress: AsyncMutex::default(),
+        }
+    }
+
+    /// The facts of one organization, with everything that was committed before the call; `None` when there is no such organization.
+    pub(super) async fn view(&self, organization: &OrganizationId) -> Result<Option<View>, StoreError> {
+        loop {
+            let slot = self.organizations.get_with_by_ref(organization, Arc::default);
+            self.catch_up().await?;
+            if !slot.loaded.initialized() {
+                slot.loaded.get_or_try_init(|| self.load(organization, &slot)).await?;
+                // Weighed anew.
+                self.organizations.insert(organization.clone(), Arc::clone(&slot));
+                self.catch_up().await?;
+            }
+            // A slot that was evicted meanwhile may have missed something.
+            if !self.organizations.get(organization).is_some_and(|current| Arc::ptr_eq(&current, &slot)) {
+                continue;
+            }
+            let shard = match &*slot.lock() {
+                State::Ready { shard, .. } => Arc::clone(shard),
+                State::Unknown => return Ok(None),
+                State::Loading(_) => continue,
+            };
+            // After the shard: a catalog may be newer than the shards it is used with, never older.
+            return Ok(Some(View { catalog: self.catalog.load_full(), shard }));
+        }
+    }
+
+    /// The catalog, with everything that was committed before the call.
+    pub(super) async fn catalog(&self) -> Result<Arc<Catalog>, StoreError> {
+        self.catch_up().await?;
+        Ok(self.catalog.load_full())
+    }
+
+    /// How many organizations are in memory.
+    pub(super) fn resident(&self) -> u64 {
+        self.organizations.entry_count()
+    }
+
+    /// Applies what is in the log by now.
+    async fn catch_up(&self) -> Result<(), StoreError> {
+        let ticket = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut progress = self.progress.lock().await;
+        if progress.served >= ticket {
+            return Ok(());
+        }
+        let upto = self.asked.load(Ordering::SeqCst);
+        let mut connection = self.database.read().await?;
+        let Some(head) = log::head(&mut connection).await? else { return Ok(()) };
+        if progress.epoch != Some(head.epoch) || head.seq < progress.applied {
+            drop(connection);
+            self.start_over(&mut progress).await?;
+            connection = self.database.read().await?;
+        }
+        while progress.applied < head.seq {
+            for row in log::after(&mut connection, progress.applied).await? {
+                self.apply(row.seq, row.parts()?)?;
+                progress.applied = row.seq;
+            }
+        }
+        progress.served = upto;
+        Ok(())
+    }
+
+    /// Forgets everything and reads the catalog as it is now.
+    async fn start_over(&self, progress: &mut Progress) -> Result<(), StoreError> {
+        self.organizations.invalidate_all();
+        let mut snapshot = self.database.snapshot().await?;
+        let head = log::head(&mut snapshot).await?;
+        let rows = rows::catalog(&mut snapshot).await?;
+        snapshot.rollback().await?;
+        let catalog = self.catalog.load().advance(&Delta::Reset(Box::new(rows)))?;
+        self.catalog.store(Arc::new(catalog.value));
+        progress.epoch = head.as_ref().map(|head| head.epoch);
+        progress.applied = head.map_or(0, |head| head.seq);
+        Ok(())
+    }
+
+    fn apply(&self, seq: u64, parts: Vec<Part>) -> Result<(), StoreError> {
+        for part in parts {
+            match part {
+                Part::Catalog(delta) => {
+                    let catalog = self.catalog.load().advance(&delta)?;
+                    self.catalog.store(Arc::new(catalog.value));
+                }
+                Part::Organization { id, delta } => {
+                    let Some(slot) = self.organizations.get(&id) else { continue };
+                    if !slot.advance(&self.catalog.load(), seq, delta)? {
+                        self.organizations.invalidate(&id);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the organization as of one moment, then applies what was logged after it.
+    async fn load(&self, organization: &OrganizationId, slot: &Slot) -> Result<(), StoreError> {
+        let mut snapshot = self.database.snapshot().await?;
+        let seq = log::head(&mut snapshot).await?.map_or(0, |head| head.seq);
+        let rows = rows::organization(&mut snapshot, organization).await?;
+        snapshot.rollback().await?;
+        let Some(rows) = rows else {
+            *slot.lock() = State::Unknown;
+            return Ok(());
+        };
+        let catalog = self.catalog.load_full();
+        let keep = Keep { assignment_ids: true };
+        let mut shard = Shard::build(&catalog, organization, &rows, keep)?.value;
+        let mut state = slot.lock();
+        let mut applied = seq;
+        if let State::Loading(waiting) = &mut *state {
+            for (number, delta) in waiting.drain(..).filter(|(number, _)| *number > seq) {
+                shard = shard.advance(&self.catalog.load(), &delta)?.value;
+                applied = number;
+            }
+        }
+        *state = State::Ready { seq: applied, shard: Arc::new(shard) };
+        Ok(())
+    }
+}
+
+impl Slot {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn kibibytes(&self) -> u32 {
+        match &*self.lock() {
+            State::Ready { shard, .. } => u32::try_from(shard.memory().total() / 1024).unwrap_or(u32::MAX).max(1),
+            State::Loading(_) | State::Unknown => 1,
+        }
+    }
+
+    /// Applies one transaction's share; `false` when the organization has to be read again.
+    fn advance(&self, catalog: &Catalog, seq: u64, delta: Delta<OrganizationRecord>) -> Result<bool, StoreError> {
+        let mut state = self.lock();
+        match &mut *state {
+            State::Loading(waiting) => waiting.push((seq, delta)),
+            State::Unknown => return Ok(false),
+            State::Ready { seq: applied, .. } if seq <= *applied => {}
+            State::Ready { seq: applied, shard } => {
+                if matches!(delta, Delta::Reset(_)) {
+                    return Ok(false);
+                }
+                *shard = Arc::new(shard.advance(catalog, &delta)?.value);
+                *applied = seq;
+            }
+        }
+        Ok(true)
+    }
+}

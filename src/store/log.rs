@@ -1,0 +1,120 @@
+//! The change log: one row for each transaction, numbered without gaps in the order of commits, each chained to the one before.
+//!
+//! Whoever applies the rows one by one to nothing has what is in the tables.
+
+use aws_lc_rs::digest::{Context, SHA256};
+use sqlx::{AnyConnection, Row};
+
+use super::database::Engine;
+use super::error::StoreError;
+use super::time::Millis;
+use crate::domain::id::Epoch;
+use crate::domain::{Part, Revision};
+
+/// Rows that are read at a time.
+const PAGE: i64 = 500;
+
+/// The end of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) epoch: Epoch,
+    pub(super) seq: u64,
+    /// SHA-256 over all rows so far, in hexadecimal.
+    pub(super) chain: String,
+}
+
+/// One row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LogRow {
+    pub(super) seq: u64,
+    pub(super) time: Millis,
+    /// As JSON.
+    pub(super) parts: String,
+    pub(super) chain: String,
+}
+
+impl Head {
+    pub(super) fn revision(&self) -> Revision {
+        Revision { epoch: self.epoch, seq: self.seq }
+    }
+
+    /// The head of an empty log.
+    pub(super) fn first(epoch: Epoch) -> Self {
+        Self { epoch, seq: 0, chain: hexadecimal(Context::new(&SHA256).finish().as_ref()) }
+    }
+
+    /// The row that comes next, and with it the new end.
+    pub(super) fn append(&mut self, time: Millis, parts: &[Part]) -> Result<LogRow, StoreError> {
+        let parts = serde_json::to_string(parts)?;
+        self.seq += 1;
+        self.chain = chain(&self.chain, self.seq, time, &parts);
+        Ok(LogRow { seq: self.seq, time, parts, chain: self.chain.clone() })
+    }
+}
+
+impl LogRow {
+    /// What the transaction changed.
+    pub(super) fn parts(&self) -> Result<Vec<Part>, StoreError> {
+        Ok(serde_json::from_str(&self.parts)?)
+    }
+}
+
+/// `H(previous chain, row)`.
+fn chain(previous: &str, seq: u64, time: Millis, parts: &str) -> String {
+    let mut context = Context::new(&SHA256);
+    context.update(previous.as_bytes());
+    context.update(&seq.to_be_bytes());
+    context.update(&time.0.to_be_bytes());
+    context.update(parts.as_bytes());
+    hexadecimal(context.finish().as_ref())
+}
+
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn number(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or(0)
+}
+
+/// The end of the log; `None` in a database that was never written.
+pub(super) async fn head(connection: &mut AnyConnection) -> Result<Option<Head>, StoreError> {
+    read_head("SELECT epoch, seq, chain FROM head WHERE one = 1", connection).await
+}
+
+/// The end of the log, which nobody else moves until the transaction ends.
+pub(super) async fn lock(connection: &mut AnyConnection, engine: Engine) -> Result<Option<Head>, StoreError> {
+    read_head(engine.lock_head(), connection).await
+}
+
+async fn read_head(statement: &'static str, connection: &mut AnyConnection) -> Result<Option<Head>, StoreError> {
+    let Some(row) = sqlx::query(statement).fetch_optional(connection).await? else { return Ok(None) };
+    let epoch: String = row.try_get("epoch")?;
+    let epoch = u64::from_str_radix(&epoch, 16).map_err(|error| StoreError::Internal(Box::new(error)))?;
+    Ok(Some(Head { epoch: Epoch(epoch), seq: number(row.try_get("seq")?), chain: row.try_get("chain")? }))
+}
+
+/// Sets the end of the log.
+pub(super) async fn set_head(connection: &mut AnyConnection, head: &Head) -> Result<(), StoreError> {
+    let statement = "INSERT INTO head (one, epoch, seq, chain, oldest) VALUES (1, $1, $2, $3, 1) \
+                     ON CONFLICT (one) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq, chain = excluded.chain";
+    let seq = i64::try_from(head.seq).unwrap_or(i64::MAX);
+    sqlx::query(statement).bind(head.epoch.to_string()).bind(seq).bind(head.chain.clone()).execute(connection).await?;
+    Ok(())
+}
+
+/// The next rows after `seq`, in order; a bounded number of them.
+pub(super) async fn after(connection: &mut AnyConnection, seq: u64) -> Result<Vec<LogRow>, StoreError> {
+    let statement = "SELECT seq, time, parts, chain FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2";
+    let seq = i64::try_from(seq).unwrap_or(i64::MAX);
+    let rows = sqlx::query(statement).bind(seq).bind(PAGE).fetch_all(connection).await?;
+    let read = |row: sqlx::any::AnyRow| {
+        Ok(LogRow {
+            seq: number(row.try_get("seq")?),
+            time: Millis(row.try_get("time")?),
+            parts: row.try_get("parts")?,
+            chain: row.try_get("chain")?,
+        })
+    };
+    rows.into_iter().map(read).collect()
+}

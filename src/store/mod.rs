@@ -1,0 +1,146 @@
+//! Door 3: the bundled store. The WorkOS authorization API on SQLite or PostgreSQL, and the facts for every sidecar.
+//!
+//! ```text
+//! request -> door (key, limits) -> one noun per file (endpoints + SQL)
+//!                                    | write: writer -> transaction -> rows + log + events + audit -> commit
+//!                                    | check: facts (shards built from the rows, advanced from the log) -> domain
+//! ```
+
+mod api;
+mod database;
+mod door;
+mod error;
+mod extract;
+mod facts;
+mod fields;
+mod idempotency;
+mod keys;
+mod log;
+mod openapi;
+mod page;
+mod rows;
+mod server;
+mod time;
+mod transaction;
+mod writer;
+
+mod assignments;
+mod effective;
+mod group_assignments;
+mod groups;
+mod memberships;
+mod model;
+mod organizations;
+mod permissions;
+mod resources;
+mod roles;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Any;
+use sqlx::pool::PoolConnection;
+use tokio::sync::{mpsc, oneshot};
+
+pub use database::{DatabaseError, Engine};
+pub use error::{ErrorBody, FieldError, StoreError};
+pub use facts::View;
+pub use keys::{ApiKey, ApiKeys, Author, Scope};
+pub use server::Server;
+pub use time::Millis;
+pub use transaction::{Reply, Transaction, Write};
+pub use writer::Committed;
+
+use self::database::Database;
+use self::facts::FactsCache;
+use self::transaction::Ids;
+use self::writer::{Job, MOST_WAITING, Writer};
+use crate::domain::{Clock, OrganizationId};
+
+/// Bytes that a body may have.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+/// How the store is run.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `sqlite://PATH` or `postgres://USER@HOST/NAME`
+    pub database: String,
+    /// Connections that read.
+    pub readers: u32,
+    /// Bytes of organizations that are kept in memory for checks.
+    pub max_memory: u64,
+    /// Who may call.
+    pub api_keys: ApiKeys,
+    /// The longest that a request may take.
+    pub request_timeout: Duration,
+}
+
+/// A running store. Cheap to clone; every handler has one.
+#[derive(Clone)]
+pub struct Store(Arc<Parts>);
+
+struct Parts {
+    settings: Settings,
+    database: Database,
+    clock: Arc<dyn Clock>,
+    jobs: mpsc::Sender<Job>,
+    facts: FactsCache,
+}
+
+impl Store {
+    /// Opens the database and starts its writer, which ends with the last clone of the store.
+    ///
+    /// # Errors
+    /// [`DatabaseError`]
+    pub async fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, DatabaseError> {
+        let database = Database::open(&settings.database, settings.readers).await?;
+        let (jobs, waiting) = mpsc::channel(MOST_WAITING);
+        let writer =
+            Writer { database: database.clone(), clock: Arc::clone(&clock), jobs: waiting, ids: Ids::default() };
+        // Ends when the store is dropped, and with it the sender.
+        #[expect(clippy::disallowed_methods, reason = "owned by the channel: it ends when the last sender is dropped")]
+        tokio::spawn(writer.run());
+        let facts = FactsCache::new(database.clone(), settings.max_memory);
+        let store = Self(Arc::new(Parts { settings, database, clock, jobs, facts }));
+        store.write(Author::store(), model::Seed).await.map_err(|error| match error {
+            StoreError::Database(error) => DatabaseError::Open(error),
+            other => DatabaseError::Open(sqlx::Error::Protocol(other.to_string())),
+        })?;
+        Ok(store)
+    }
+
+    /// Writes, and waits until it is on the disk.
+    ///
+    /// # Errors
+    /// [`StoreError`], and nothing was written.
+    pub async fn write(&self, author: Author, write: impl Write) -> Result<Committed, StoreError> {
+        let (answer, committed) = oneshot::channel();
+        let job = Job { write: Arc::new(write), author, answer };
+        self.0.jobs.try_send(job).map_err(|_| StoreError::Busy)?;
+        committed.await.map_err(|_| StoreError::Busy)?
+    }
+
+    /// A connection to read with.
+    async fn read(&self) -> Result<PoolConnection<Any>, StoreError> {
+        Ok(self.0.database.read().await?)
+    }
+
+    /// The facts of one organization, with everything that was committed before the call.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such organization.
+    pub async fn view(&self, organization: &OrganizationId) -> Result<View, StoreError> {
+        let view = self.0.facts.view(organization).await?;
+        view.ok_or_else(|| StoreError::not_found("organization", organization))
+    }
+
+    /// The time.
+    fn now(&self) -> Millis {
+        Millis(i64::try_from(self.0.clock.unix_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Lets go of the database.
+    pub async fn close(&self) {
+        self.0.database.close().await;
+    }
+}

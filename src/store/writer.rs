@@ -1,0 +1,239 @@
+//! The one writer of this process: takes what waits, writes it as one database transaction, and acknowledges it when it is on the disk.
+//!
+//! Every write keeps its own number in the log; they share the trip to the disk (group commit). A write that fails after it has changed
+//! something takes the transaction with it, and the others are tried again one by one.
+//!
+//! ```text
+//! write ─┐
+//! write ─┼─> queue ─> begin · lock head · apply, apply, apply · log, events, audit · head · commit ─> answers
+//! write ─┘
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use sqlx::AnyConnection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::database::Database;
+use super::error::StoreError;
+use super::idempotency;
+use super::keys::Author;
+use super::log::{self, Head, LogRow};
+use super::rows::insert_many;
+use super::time::Millis;
+use super::transaction::{Audit, Draft, Event, Ids, Reply, Transaction, Write};
+use crate::domain::id::Epoch;
+use crate::domain::{Clock, Revision};
+
+/// Writes that share one trip to the disk at most.
+const MOST_AT_ONCE: usize = 128;
+/// Writes that wait at most; more are refused.
+pub(super) const MOST_WAITING: usize = 4096;
+/// How often a database that is locked or gone is tried again before a write is given up.
+const TRIES: u32 = 3;
+const BETWEEN_TRIES: Duration = Duration::from_millis(50);
+
+/// A write that was acknowledged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Committed {
+    /// What it answers.
+    pub reply: Reply,
+    /// The log includes it from here on.
+    pub revision: Revision,
+}
+
+/// A write that waits.
+pub(super) struct Job {
+    pub(super) write: Arc<dyn Write>,
+    pub(super) author: Author,
+    pub(super) answer: oneshot::Sender<Result<Committed, StoreError>>,
+}
+
+/// The writer and what it needs.
+pub(super) struct Writer {
+    pub(super) database: Database,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) jobs: mpsc::Receiver<Job>,
+    pub(super) ids: Ids,
+}
+
+/// What goes into the database beside the rows of the writes.
+#[derive(Default)]
+struct Ledger {
+    log: Vec<LogRow>,
+    events: Vec<(u64, i64, Event)>,
+    audit: Vec<(u64, i64, Arc<str>, Audit)>,
+}
+
+impl Writer {
+    /// Writes until nobody is left who could ask.
+    pub(super) async fn run(mut self) {
+        let mut batch = Vec::with_capacity(MOST_AT_ONCE);
+        while self.jobs.recv_many(&mut batch, MOST_AT_ONCE).await > 0 {
+            // Whoever gave up waiting gets nothing written.
+            batch.retain(|job| !job.answer.is_closed());
+            self.write(&mut batch).await;
+        }
+    }
+
+    async fn write(&mut self, batch: &mut Vec<Job>) {
+        let jobs = std::mem::take(batch);
+        match self.attempt(&jobs).await {
+            Ok(results) => answer(jobs, results),
+            Err(error) if jobs.len() == 1 && !error.is_database() => answer(jobs, vec![Err(error)]),
+            // One of them spoilt it, or the database is in trouble: each by itself.
+            Err(_) => {
+                for job in jobs {
+                    let result = self.persist(&job).await;
+                    // An error means that the one who asked has gone.
+                    let _ = job.answer.send(result);
+                }
+            }
+        }
+    }
+
+    /// One write, tried again while the database is in trouble.
+    async fn persist(&mut self, job: &Job) -> Result<Committed, StoreError> {
+        let mut tries = 1;
+        loop {
+            match self.attempt(std::slice::from_ref(job)).await {
+                Ok(mut results) => return results.pop().unwrap_or(Err(StoreError::Busy)),
+                Err(error) if error.is_database() && is_passing(&error) && tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(BETWEEN_TRIES).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// All of `jobs` in one transaction.
+    ///
+    /// # Errors
+    /// What went wrong, and nothing was written.
+    async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, StoreError> {
+        let engine = self.database.engine();
+        let mut transaction = self.database.write().await?;
+        let connection: &mut AnyConnection = &mut transaction;
+        let mut head = match log::lock(connection, engine).await? {
+            Some(head) => head,
+            None => Head::first(Epoch(rand::random())),
+        };
+        let before = head.seq;
+        let now = Millis(i64::try_from(self.clock.unix_millis()).unwrap_or(i64::MAX));
+        let mut ledger = Ledger::default();
+        let mut results = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            results.push(
+                one(Transaction::new(connection, engine, now, &mut self.ids), job, &mut head, &mut ledger).await?,
+            );
+        }
+        ledger.write(connection, now, &mut self.ids).await?;
+        if head.seq > before {
+            log::set_head(connection, &head).await?;
+        }
+        transaction.commit().await?;
+        Ok(results)
+    }
+}
+
+/// Applies one write and numbers it. `Ok(Err(_))`: it is refused and has changed nothing.
+async fn one(
+    mut tx: Transaction<'_>,
+    job: &Job,
+    head: &mut Head,
+    ledger: &mut Ledger,
+) -> Result<Result<Committed, StoreError>, StoreError> {
+    let now = tx.now();
+    if let Some(repeated) = &job.author.repeatable {
+        match idempotency::recall(tx.connection, &job.author.name, repeated, head.epoch, now).await {
+            Ok(Some(committed)) => return Ok(Ok(committed)),
+            Ok(None) => {}
+            Err(error) if error.is_database() => return Err(error),
+            Err(refused) => return Ok(Err(refused)),
+        }
+    }
+    let outcome = job.write.apply(&mut tx).await;
+    let (connection, draft) = tx.into_parts();
+    let reply = match outcome {
+        Ok(reply) => reply,
+        Err(error) if draft.wrote || error.is_database() => return Err(error),
+        Err(refused) => return Ok(Err(refused)),
+    };
+    ledger.note(draft, now, &job.author.name, head)?;
+    let committed = Committed { reply, revision: head.revision() };
+    if let Some(repeated) = &job.author.repeatable {
+        idempotency::remember(connection, &job.author.name, repeated, &committed, now).await?;
+    }
+    Ok(Ok(committed))
+}
+
+impl Ledger {
+    /// Gives the transaction its number, unless it changed nothing.
+    fn note(&mut self, mut draft: Draft, now: Millis, author: &Arc<str>, head: &mut Head) -> Result<(), StoreError> {
+        if draft.is_empty() {
+            return Ok(());
+        }
+        self.log.push(head.append(now, &draft.parts())?);
+        self.events.extend(draft.events.into_iter().zip(0..).map(|(event, place)| (head.seq, place, event)));
+        let audit = draft.audit.into_iter().zip(0..);
+        self.audit.extend(audit.map(|(entry, place)| (head.seq, place, Arc::clone(author), entry)));
+        Ok(())
+    }
+
+    async fn write(self, connection: &mut AnyConnection, now: Millis, ids: &mut Ids) -> Result<(), StoreError> {
+        let seq = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+        insert_many(connection, "changes (seq, time, parts, chain)", 4, &self.log, |query, row| {
+            query.bind(seq(row.seq)).bind(row.time.0).bind(row.parts.clone()).bind(row.chain.clone())
+        })
+        .await?;
+        let events: Vec<_> = self.events.into_iter().map(|event| (ids.next("event_", now), event)).collect();
+        let columns = "events (id, seq, place, event, organization_id, data, created_at)";
+        insert_many(connection, columns, 7, &events, |query, (id, (number, place, event))| {
+            let query = query.bind(id.clone()).bind(seq(*number)).bind(*place).bind(event.event);
+            query.bind(event.organization.clone()).bind(event.data.to_string()).bind(now.0)
+        })
+        .await?;
+        let audit: Vec<_> = self.audit.into_iter().map(|entry| (ids.next("audit_", now), entry)).collect();
+        let columns = "audit (id, seq, place, key_name, action, organization_id, details, created_at)";
+        insert_many(connection, columns, 8, &audit, |query, (id, (number, place, author, entry))| {
+            let query = query.bind(id.clone()).bind(seq(*number)).bind(*place).bind(author.to_string());
+            query.bind(entry.action).bind(entry.organization.clone()).bind(entry.details.to_string()).bind(now.0)
+        })
+        .await
+    }
+}
+
+fn answer(jobs: Vec<Job>, results: Vec<Result<Committed, StoreError>>) {
+    for (job, result) in jobs.into_iter().zip(results) {
+        // An error means that the one who asked has gone.
+        let _ = job.answer.send(result);
+    }
+}
+
+/// Whether trying again soon makes sense: the database is locked, or the connection was lost before anything was committed.
+fn is_passing(error: &StoreError) -> bool {
+    match error {
+        StoreError::Database(sqlx::Error::Database(error)) => {
+            // SQLite: busy, locked. PostgreSQL: serialization failure, deadlock, lock not available.
+            error.code().is_some_and(|code| matches!(code.as_ref(), "5" | "6" | "517" | "40001" | "40P01" | "55P03"))
+        }
+        _ => false,
+    }
+}
+
+impl axum::response::IntoResponse for Committed {
+    fn into_response(self) -> axum::response::Response {
+        let mut response = match self.reply.body {
+            Some(body) => (self.reply.status, axum::Json(body)).into_response(),
+            None if self.reply.status == StatusCode::OK => StatusCode::OK.into_response(),
+            None => self.reply.status.into_response(),
+        };
+        if let Ok(revision) = self.revision.to_string().parse() {
+            response.headers_mut().insert("x-portcullis-revision", revision);
+        }
+        response
+    }
+}

@@ -1,0 +1,207 @@
+//! A running store on a free port, on every engine that is installed, for tests that ask it as a client does.
+//!
+//! ```ignore
+//! #[test]
+//! fn a_permission_can_be_created_once() {
+//!     on_every_engine(async |store| {
+//!         store.post("/authorization/permissions", json!({"slug": "a:b", "name": "A"})).await.is(201);
+//!         store.post("/authorization/permissions", json!({"slug": "a:b", "name": "A"})).await.is_error(409, "permission_slug_conflict");
+//!     });
+//! }
+//! ```
+
+#![allow(dead_code, unused_imports, reason = "each test file uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking"
+)]
+
+pub mod company;
+pub mod postgres;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use portcullis::app::SystemClock;
+use portcullis::store::{ApiKey, ApiKeys, Scope, Server, Settings, Store};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// The key of tests.
+pub const KEY: &str = "sk_test_all";
+
+/// A running store. Dropping it stops it.
+pub struct Running {
+    pub address: SocketAddr,
+    pub store: Store,
+    pub database: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+    stop: watch::Sender<bool>,
+    served: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub request: String,
+    pub status: u16,
+    pub headers: hyper::HeaderMap,
+    pub body: Value,
+}
+
+/// Runs a test on SQLite, and on PostgreSQL where it is installed; says so where it is not.
+pub fn on_every_engine(test: impl AsyncFn(&Running)) {
+    on_sqlite(&test);
+    match postgres::database() {
+        Some(database) => run(&database, &test),
+        None => eprintln!("skipped on PostgreSQL, which is not installed"),
+    }
+}
+
+/// Runs a test on SQLite.
+pub fn on_sqlite(test: impl AsyncFn(&Running)) {
+    let folder = tempfile::tempdir().unwrap();
+    run(&format!("sqlite://{}", folder.path().join("store.db").display()), &test);
+}
+
+fn run(database: &str, test: &impl AsyncFn(&Running)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let running = Running::start(database).await;
+        test(&running).await;
+        running.stop().await;
+    });
+}
+
+/// Settings of a store for tests.
+pub fn settings(database: &str) -> Settings {
+    Settings {
+        database: database.to_owned(),
+        readers: 4,
+        max_memory: 64 * 1024 * 1024,
+        api_keys: ApiKeys::new(vec![
+            ApiKey::new("tests", KEY, vec![Scope::Read, Scope::Write, Scope::Mint]),
+            ApiKey::new("reader", "sk_test_read", vec![Scope::Read]),
+        ]),
+        request_timeout: Duration::from_secs(30),
+    }
+}
+
+impl Running {
+    /// Starts a store on this database.
+    pub async fn start(database: &str) -> Self {
+        Self::start_with(settings(database)).await
+    }
+
+    /// Starts a store with these settings.
+    pub async fn start_with(settings: Settings) -> Self {
+        let database = settings.database.clone();
+        let store = Store::open(settings, Arc::new(SystemClock)).await.unwrap();
+        let server = Server::bind(store.clone(), (Ipv4Addr::LOCALHOST, 0).into(), None).unwrap();
+        let address = server.address().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let served = Some(tokio::spawn(server.serve(stopped)));
+        let client = Client::builder(TokioExecutor::new()).build_http();
+        Self { address, store, database, client, stop, served }
+    }
+
+    /// Stops it and waits for its end.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        if let Some(served) = self.served.take() {
+            served.await.unwrap().unwrap();
+        }
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, None, &[]).await
+    }
+
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        self.send("POST", path, Some(body), &[]).await
+    }
+
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        self.send("PUT", path, Some(body), &[]).await
+    }
+
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.send("PATCH", path, Some(body), &[]).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, None, &[]).await
+    }
+
+    pub async fn delete_with(&self, path: &str, body: Value) -> Answer {
+        self.send("DELETE", path, Some(body), &[]).await
+    }
+
+    /// Sends a request with the key of tests, unless `headers` has another `authorization`.
+    pub async fn send(&self, method: &str, path: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
+        let body = body.map(|body| body.to_string().into_bytes());
+        self.send_bytes(method, path, body.unwrap_or_default(), headers).await
+    }
+
+    /// Sends any bytes.
+    pub async fn send_bytes(&self, method: &str, path: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Answer {
+        let mut request = hyper::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        if !headers.iter().any(|(name, _)| *name == "authorization") {
+            request = request.header("authorization", format!("Bearer {KEY}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if !body.is_empty() {
+            request = request.header("content-type", "application/json");
+        }
+        let described =
+            format!("{method} {path} {}", String::from_utf8_lossy(&body).chars().take(500).collect::<String>());
+        let response = self.client.request(request.body(Full::from(body)).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
+        Answer { request: described, status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+}
+
+impl Answer {
+    /// The body, if the status is this one.
+    #[track_caller]
+    pub fn is(self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{}: {}", self.request, self.body);
+        self.body
+    }
+
+    /// An error with this status and code; its message.
+    #[track_caller]
+    pub fn is_error(self, status: u16, code: &str) -> String {
+        assert_eq!((self.status, self.body["code"].as_str()), (status, Some(code)), "{}: {}", self.request, self.body);
+        self.body["message"].as_str().unwrap().to_owned()
+    }
+
+    /// The revision that the answer carries: its number.
+    #[track_caller]
+    pub fn revision(&self) -> u64 {
+        let revision = self.headers["x-portcullis-revision"].to_str().unwrap();
+        revision.rsplit('.').next().unwrap().parse().unwrap()
+    }
+
+    /// The texts at `pointer` of every object of a list.
+    #[track_caller]
+    pub fn listed(self, pointer: &str) -> Vec<String> {
+        let body = self.is(200);
+        let data = body["data"].as_array().unwrap();
+        data.iter().map(|item| item.pointer(pointer).and_then(Value::as_str).unwrap().to_owned()).collect()
+    }
+}
