@@ -75,6 +75,19 @@ pub struct Settings {
     pub request_timeout: Duration,
 }
 
+impl Settings {
+    /// The usual settings for this database, and no key that anybody could use.
+    pub fn of(database: &str) -> Self {
+        Self {
+            database: database.to_owned(),
+            readers: 4,
+            max_memory: 512 * 1024 * 1024,
+            api_keys: ApiKeys::default(),
+            request_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
 /// A running store. Cheap to clone; every handler has one.
 #[derive(Clone)]
 pub struct Store(Arc<Parts>);

@@ -85,16 +85,12 @@ fn run(database: &str, test: &impl AsyncFn(&Running)) {
 
 /// Settings of a store for tests.
 pub fn settings(database: &str) -> Settings {
-    Settings {
-        database: database.to_owned(),
-        readers: 4,
-        max_memory: 64 * 1024 * 1024,
-        api_keys: ApiKeys::new(vec![
-            ApiKey::new("tests", KEY, vec![Scope::Read, Scope::Write, Scope::Mint]),
-            ApiKey::new("reader", "sk_test_read", vec![Scope::Read]),
-        ]),
-        request_timeout: Duration::from_secs(30),
-    }
+    let mut settings = Settings::of(database);
+    settings.api_keys = ApiKeys::new(vec![
+        ApiKey::new("tests", KEY, vec![Scope::Read, Scope::Write, Scope::Mint]),
+        ApiKey::new("reader", "sk_test_read", vec![Scope::Read]),
+    ]);
+    settings
 }
 
 impl Running {

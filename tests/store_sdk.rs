@@ -1,0 +1,50 @@
+//! The official SDKs against a running store. They cannot tell it from the hosted service: each script calls every method of the areas
+//! that the store serves and asserts what comes back.
+//!
+//! Node: `npm install --no-package-lock --prefix tests/sdk`; Python: `pip install -r tests/sdk/requirements.txt` into `target/sdk-venv` or the system. What is
+//! not installed is reported as skipped; the gate installs both.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it skipped")]
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::process::Command;
+
+use self::store_support::{KEY, Running, on_sqlite};
+
+mod store_support;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+async fn drive(store: &Running, mut command: Command, script: &str) {
+    store.usual_model("multiple").await;
+    let command = command.arg(root().join("tests/sdk").join(script)).arg(format!("http://{}", store.address)).arg(KEY);
+    let output = command.stdin(Stdio::null()).output().await.unwrap();
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{script} failed\n{said}\n{complained}");
+    let methods = said.lines().filter(|line| line.contains('.')).count();
+    assert!(methods >= 70, "{script} exercised only {methods} methods");
+}
+
+#[test]
+fn the_node_sdk_works_against_the_store() {
+    if !root().join("tests/sdk/node_modules/@workos-inc/node").is_dir() {
+        eprintln!("skipped: the Node SDK is not installed (npm install --no-package-lock --prefix tests/sdk)");
+        return;
+    }
+    on_sqlite(async |store| drive(store, Command::new("node"), "node_sdk.mjs").await);
+}
+
+#[test]
+fn the_python_sdk_works_against_the_store() {
+    let venv = root().join("target/sdk-venv/bin/python");
+    let python = if venv.exists() { venv } else { PathBuf::from("python3") };
+    let found = std::process::Command::new(&python).args(["-c", "import workos"]).stderr(Stdio::null()).status();
+    if !found.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: the Python SDK is not installed (pip install -r tests/sdk/requirements.txt)");
+        return;
+    }
+    on_sqlite(async |store| drive(store, Command::new(&python), "python_sdk.py").await);
+}
