@@ -48,8 +48,8 @@ pub async fn count(folder: &Path, connections: usize, scenarios: &[Scenario], ta
             dump(&target.proxy)?;
             *dumps += 2;
             ensure!(outcome.unexpected.is_none(), "{}: answered {:?}", scenario.name, outcome.unexpected);
-            let file = prefix(folder, target.name).with_added_extension(dumps.to_string());
-            cells.push((total(&file)? / outcome.requests.max(1)).to_string());
+            let file = format!("{}.{dumps}", prefix(folder, target.name).display());
+            cells.push((total(Path::new(&file))? / outcome.requests.max(1)).to_string());
         }
         println!("| {} | {} |", scenario.name, cells.join(" | "));
     }
