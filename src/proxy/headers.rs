@@ -197,8 +197,8 @@ impl HeaderPolicy {
 /// Changes the header fields of `request` as one map.
 ///
 /// Through Pingora every field set means parsing its name again and keeping a second map in step, of the spellings that the client used;
-/// that was a fifth of all the processor time of a request. So the spellings are given up, and names reach the upstream in lower case, or
-/// in Pingora's own spelling (RFC 9110 §5.1: they are the same names).
+/// that was a fifth of the instructions of a request (`docs/performance.md`). So the spellings are given up, and names reach the upstream
+/// in lower case, or in Pingora's own spelling (RFC 9110 §5.1: they are the same names).
 fn edit(request: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap)) -> pingora::Result<()> {
     // The parts hold the target as a URI only, which cannot hold every target.
     let by_uri = request.uri.path_and_query().map(|target| target.as_str().as_bytes());
