@@ -117,7 +117,7 @@ impl Shard {
         let mut roles: Vec<RoleIndex> = self.organization_roles(catalog, member).map(|(_, role)| role).collect();
         let chain = self.chain(resource);
         for (_, row) in self.rows_of(member) {
-            roles.extend(chain.iter().flat_map(|&on| row.tags_of(on)));
+            roles.extend(chain.iter().flat_map(|&on| row.roles_on(on)));
         }
         roles.sort_unstable();
         roles.dedup();
