@@ -6,6 +6,7 @@
 //!
 //! Everything lies in pages behind `Arc`, so the next shard after a change shares all but a few kilobytes with this one.
 
+mod chain;
 mod holders;
 mod labels;
 mod names;
@@ -19,6 +20,7 @@ use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
 
+use self::chain::Chain;
 pub(super) use self::holders::Holders;
 pub(super) use self::labels::Labels;
 pub(super) use self::names::{Entered, Full, Known, Names};
@@ -243,15 +245,9 @@ impl Shard {
     }
 
     /// The resource and what it stands below, nearest first, without the root.
-    pub(super) fn chain(&self, resource: u32) -> SmallVec<[u32; MAX_DEPTH]> {
-        let mut chain = SmallVec::new();
-        let mut at = resource;
-        while at != ROOT && chain.len() < MAX_DEPTH {
-            let Some(node) = self.tree.get(at).filter(|node| node.is_there()) else { break };
-            chain.push(at);
-            at = node.parent();
-        }
-        chain
+    #[inline]
+    pub(super) fn chain(&self, resource: u32) -> Chain {
+        Chain::above(&self.tree, resource)
     }
 
     /// A role with the permission that the membership holds on the resource or on an ancestor below the root.
@@ -263,13 +259,16 @@ impl Shard {
         resource: u32,
     ) -> Option<Grant> {
         let chain = self.chain(resource);
-        let held = |holder, row: Row<'_>| {
+        let grant = |holder, row: Row<'_>| {
             let (on, role) = row.find(&chain, |role| self.permits(catalog, role, asked))?;
             Some(Grant { member, holder, role, on, asked: resource })
         };
-        let direct = held(Holder::Direct, self.member_holders.get(member).grants);
-        direct.or_else(|| {
-            self.groups_of(member).find_map(|group| held(Holder::Group(group), self.group_holders.get(group).grants))
+        let held = self.member_holders.get(member);
+        grant(Holder::Direct, held.grants).or_else(|| {
+            held.groups.iter().find_map(|&group| {
+                let held = self.group_holders.get(group);
+                if held.mark == THERE { grant(Holder::Group(group), held.grants) } else { None }
+            })
         })
     }
 

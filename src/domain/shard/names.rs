@@ -107,11 +107,11 @@ impl Names {
         }
         let mut firsts = [Slot::FREE; Self::BLOCK];
         for (first, &hash) in firsts.iter_mut().zip(hashes.iter().take(block.len())) {
-            *first = self.ids.first(hash);
+            *first = self.ids.candidates(hash).first();
         }
         let mut places = [None; Self::BLOCK];
         for ((place, &hash), first) in places.iter_mut().zip(&hashes).zip(firsts.iter().take(block.len())) {
-            *place = self.ids.likely(*first, hash);
+            *place = self.ids.candidates(hash).likely(*first);
         }
         let mut entries = [Entry::NONE; Self::BLOCK];
         for (entry, place) in entries.iter_mut().zip(places) {
@@ -127,15 +127,17 @@ impl Names {
 
     /// The row that is linked under this alias.
     pub fn find_alias(&self, tag: u16, alias: &str) -> Known {
-        let mut rows = self.aliases.candidates(self.hash(tag, alias.as_bytes())).filter_map(|place| {
+        let mut known = Known::Nothing;
+        for place in self.aliases.candidates(self.hash(tag, alias.as_bytes())) {
             let entry = self.arena.entry(place);
-            (entry.tag == tag && entry.alias == alias.as_bytes()).then_some(entry.row)
-        });
-        match (rows.next(), rows.next()) {
-            (None, _) => Known::Nothing,
-            (Some(row), None) => Known::Row(row),
-            (Some(_), Some(_)) => Known::Several,
+            if entry.alias == alias.as_bytes() && entry.tag == tag {
+                match known {
+                    Known::Nothing => known = Known::Row(entry.row),
+                    Known::Row(_) | Known::Several => return Known::Several,
+                }
+            }
         }
+        known
     }
 
     pub fn id(&self, row: u32) -> &str {
@@ -215,11 +217,8 @@ impl Names {
     pub fn link_alone(&mut self, row: u32) -> bool {
         let entry = self.entry(row);
         let hash = self.hash(entry.tag, entry.alias);
-        let is_same = |place| {
-            let other = self.arena.entry(place);
-            (other.tag, other.alias) == (entry.tag, entry.alias)
-        };
-        if self.aliases.find(hash, is_same).is_some() {
+        let mut others = self.aliases.candidates(hash).map(|place| self.arena.entry(place));
+        if others.any(|other| (other.tag, other.alias) == (entry.tag, entry.alias)) {
             return false;
         }
         if let Some(place) = self.places.get(row) {
@@ -255,11 +254,12 @@ impl Names {
         self.places.get(row).map_or(Entry::NONE, |place| self.arena.entry(place))
     }
 
+    #[inline]
     fn search(&self, hash: u64, id: &str) -> Option<Entry<'_>> {
-        let place = self.ids.find(hash, |place| self.arena.entry(place).id == id.as_bytes())?;
-        Some(self.arena.entry(place))
+        self.ids.candidates(hash).map(|place| self.arena.entry(place)).find(|entry| entry.id == id.as_bytes())
     }
 
+    #[inline]
     fn hash(&self, tag: u16, text: &[u8]) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(text);

@@ -30,6 +30,7 @@ impl<T: Copy> Pages<T> {
         u32::try_from(self.full.len() * PAGE + self.tail.len()).unwrap_or(u32::MAX)
     }
 
+    #[inline]
     pub fn get(&self, place: u32) -> Option<T> {
         let (page, at) = (place as usize / PAGE, place as usize % PAGE);
         match self.full.get(page) {

@@ -1,12 +1,10 @@
 //! The grants of one holder: a sorted list of (resource, role) in a few words, and how it is searched.
 
 use super::RoleIndex;
+use super::chain::{Chain, LANES};
 
 /// Lists up to this length are looked at as a whole before they are halved: that is quicker, and most hold nothing that is looked for.
 const SCANNED: usize = 64;
-
-/// What is compared at a time.
-const LANES: usize = 8;
 
 /// Sorted grants without repetition, borrowed: all resources, then all roles, two to a word.
 #[derive(Debug, Clone, Copy)]
@@ -48,11 +46,11 @@ impl<'a> Row<'a> {
 
     /// The first grant on one of `chain`, in the order of that, whose role is wanted.
     #[inline]
-    pub fn find(self, chain: &[u32], wanted: impl Fn(RoleIndex) -> bool) -> Option<(u32, RoleIndex)> {
+    pub fn find(self, chain: &Chain, wanted: impl Fn(RoleIndex) -> bool) -> Option<(u32, RoleIndex)> {
         if self.keys.len() <= SCANNED && !self.meets(chain) {
             return None;
         }
-        chain.iter().find_map(|&on| self.roles_on(on).find(|&role| wanted(role)).map(|role| (on, role)))
+        chain.iter().find_map(|&on| Some((on, self.roles_on(on).find(|&role| wanted(role))?)))
     }
 
     /// The roles held on this resource.
@@ -83,29 +81,34 @@ impl<'a> Row<'a> {
 
     /// Whether any grant is on one of `chain`: every one compared with every one, many at a time and without a branch between them.
     #[inline]
-    fn meets(self, chain: &[u32]) -> bool {
-        let (blocks, rest) = self.keys.as_chunks::<LANES>();
-        let mut met = [0; LANES];
-        for block in blocks {
-            compare(block, chain, &mut met);
-        }
-        if let Some(&first) = rest.first() {
-            let mut block = [first; LANES];
-            match self.keys.last_chunk() {
-                Some(last) => block = *last,
-                None => block.iter_mut().zip(rest).for_each(|(lane, &key)| *lane = key),
+    fn meets(self, chain: &Chain) -> bool {
+        let (blocks, rest) = self.keys.as_chunks();
+        let mut met = 0;
+        for above in chain.blocks() {
+            for block in blocks {
+                met |= common(block, above);
             }
-            compare(&block, chain, &mut met);
+            if let Some(&first) = rest.first() {
+                let mut block = [first; LANES];
+                match self.keys.last_chunk() {
+                    Some(last) => block = *last,
+                    None => block.iter_mut().zip(rest).for_each(|(lane, &key)| *lane = key),
+                }
+                met |= common(&block, above);
+            }
         }
-        met.iter().fold(0, |any, lane| any | lane) != 0
+        met != 0
     }
 }
 
+/// Not 0 when the two have anything in common.
 #[inline]
-fn compare(block: &[u32; LANES], chain: &[u32], met: &mut [u32; LANES]) {
-    for &on in chain {
-        for (lane, &key) in met.iter_mut().zip(block) {
-            *lane |= u32::from(key == on).wrapping_neg();
+fn common(some: &[u32; LANES], others: &[u32; LANES]) -> u32 {
+    let mut met = [0; LANES];
+    for other in others {
+        for (lane, one) in met.iter_mut().zip(some) {
+            *lane |= u32::from(one == other);
         }
     }
+    met.iter().fold(0, |any, lane| any | lane)
 }

@@ -36,6 +36,7 @@ impl Arena {
     const PAGE_BITS: u32 = 13;
     const PAGE: usize = 1 << Self::PAGE_BITS;
 
+    #[inline]
     pub fn entry(&self, place: u32) -> Entry<'_> {
         let page = (place >> Self::PAGE_BITS) as usize;
         let page: &[u8] = self.full.get(page).map_or(self.tail.as_slice(), |page| page);

@@ -26,6 +26,14 @@ pub struct Slot {
     place: u32,
 }
 
+/// The places that a search comes by.
+#[derive(Debug, Clone)]
+pub struct Candidates<'a> {
+    slots: &'a [Slot],
+    stamp: u32,
+    at: usize,
+}
+
 impl Index {
     /// A table of this many places is copied in less than a microsecond.
     const TABLE: usize = 640;
@@ -38,28 +46,11 @@ impl Index {
         Self { tables: Arc::new((0..tables).map(|_| Arc::new(Table::with_slots(slots))).collect()) }
     }
 
-    /// The slot that a search for `hash` begins with.
-    #[inline]
-    pub fn first(&self, hash: u64) -> Slot {
-        self.table(hash).map_or(Slot::FREE, |table| table.slots.get(table.home(stamp(hash))).copied().unwrap_or(Slot::FREE))
-    }
-
-    /// The place that a search for `hash` finds first, given the slot it begins with.
-    #[inline]
-    pub fn likely(&self, first: Slot, hash: u64) -> Option<u32> {
-        if first.stamp == stamp(hash) && !first.is_free() { Some(first.place) } else { self.candidates(hash).next() }
-    }
-
-    /// The first place under `hash` that `is` the one.
-    #[inline]
-    pub fn find(&self, hash: u64, mut is: impl FnMut(u32) -> bool) -> Option<u32> {
-        self.candidates(hash).find(|&place| is(place))
-    }
-
     /// Every place under `hash`, and with hardly any chance some others.
     #[inline]
-    pub fn candidates(&self, hash: u64) -> impl Iterator<Item = u32> {
-        self.table(hash).into_iter().flat_map(move |table| table.candidates(stamp(hash)))
+    pub fn candidates(&self, hash: u64) -> Candidates<'_> {
+        let slots = self.table(hash).map_or(&[][..], |table| &table.slots);
+        Candidates { slots, stamp: stamp(hash), at: scaled(stamp(hash), slots.len()) }
     }
 
     /// Adds a place.
@@ -110,21 +101,6 @@ impl Table {
         if at + 1 < self.slots.len() { at + 1 } else { 0 }
     }
 
-    #[inline]
-    fn candidates(&self, stamp: u32) -> impl Iterator<Item = u32> {
-        let mut at = self.home(stamp);
-        std::iter::from_fn(move || {
-            // INVARIANT: a quarter of the slots is free, so this ends.
-            while let Some(slot) = self.slots.get(at).filter(|slot| !slot.is_free()) {
-                at = self.after(at);
-                if slot.stamp == stamp {
-                    return Some(slot.place);
-                }
-            }
-            None
-        })
-    }
-
     fn insert(&mut self, slot: Slot) {
         if (self.taken + 1) * 4 > self.slots.len() * 3 {
             let larger = Self::with_slots((self.slots.len() * 3 / 2).max(8));
@@ -168,6 +144,36 @@ impl Table {
     fn set(&mut self, at: usize, slot: Slot) {
         if let Some(place) = self.slots.get_mut(at) {
             *place = slot;
+        }
+    }
+}
+
+impl Candidates<'_> {
+    /// The slot that the search begins with.
+    #[inline]
+    pub fn first(&self) -> Slot {
+        self.slots.get(self.at).copied().unwrap_or(Slot::FREE)
+    }
+
+    /// The place that the search finds first, given the slot it begins with.
+    #[inline]
+    pub fn likely(&mut self, first: Slot) -> Option<u32> {
+        if first.stamp == self.stamp && !first.is_free() { Some(first.place) } else { self.next() }
+    }
+}
+
+impl Iterator for Candidates<'_> {
+    type Item = u32;
+
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        // INVARIANT: a quarter of the slots is free, so this ends.
+        loop {
+            let slot = *self.slots.get(self.at).filter(|slot| !slot.is_free())?;
+            self.at = if self.at + 1 < self.slots.len() { self.at + 1 } else { 0 };
+            if slot.stamp == self.stamp {
+                return Some(slot.place);
+            }
         }
     }
 }
