@@ -274,7 +274,8 @@ impl Shard {
 
     /// The roles a membership holds on resources: assigned to itself, then group by group.
     pub(super) fn rows_of(&self, member: u32) -> impl Iterator<Item = (Holder, Row<'_>)> {
-        let by_groups = self.groups_of(member).map(|group| (Holder::Group(group), self.group_holders.get(group).grants));
+        let by_groups =
+            self.groups_of(member).map(|group| (Holder::Group(group), self.group_holders.get(group).grants));
         iter::once((Holder::Direct, self.member_holders.get(member).grants)).chain(by_groups)
     }
 

@@ -43,15 +43,12 @@ pub(super) fn shard(
 
     let names = (&mut members.names, &mut groups.names);
     let edges = memberships(names, rows)?;
-    let mut grants = |holders: &mut Names, connect: &dyn Fn(&mut Ends<'_>) -> Result<Vec<Grant>, BuildError>| {
-        connect(&mut Ends { catalog, holders, resources: &mut resources.names, roles: &mut roles })
-    };
-    let of_members = grants(&mut members.names, &|ends| {
-        ends.connect(&rows.assignments, |row| (row.membership.as_str(), row.resource.as_ref(), &row.role))
-    })?;
-    let of_groups = grants(&mut groups.names, &|ends| {
-        ends.connect(&rows.group_assignments, |row| (row.group.as_str(), row.resource.as_ref(), &row.role))
-    })?;
+    let mut ends = Ends { catalog, holders: &mut members.names, resources: &mut resources.names, roles: &mut roles };
+    let of_members =
+        ends.connect(&rows.assignments, |row| (row.membership.as_str(), row.resource.as_ref(), &row.role))?;
+    let mut ends = Ends { holders: &mut groups.names, ..ends };
+    let of_groups =
+        ends.connect(&rows.group_assignments, |row| (row.group.as_str(), row.resource.as_ref(), &row.role))?;
 
     members.marks.resize(members.names.len() as usize, ABSENT);
     groups.marks.resize(groups.names.len() as usize, ABSENT);
@@ -59,7 +56,8 @@ pub(super) fn shard(
     let member_holders = Holders::pack(&members.marks, &edges, &of_members);
     let group_holders = Holders::pack(&groups.marks, &[], &of_groups);
     let labels = keep.assignment_ids.then(|| {
-        let (members, groups) = (rows.assignments.iter().map(|row| &row.id), rows.group_assignments.iter().map(|row| &row.id));
+        let (members, groups) =
+            (rows.assignments.iter().map(|row| &row.id), rows.group_assignments.iter().map(|row| &row.id));
         Box::new(AssignmentIds {
             members: Labels::pack(&member_holders, of_members.iter().copied().zip(members.map(text))),
             groups: Labels::pack(&group_holders, of_groups.iter().copied().zip(groups.map(text))),
@@ -271,11 +269,7 @@ impl Ends<'_> {
 }
 
 /// For each id the role, where it has a place. Few roles make up many rows, so each is looked up once.
-fn find_roles<'r>(
-    catalog: &Catalog,
-    roles: &Roles,
-    ids: impl Iterator<Item = &'r RoleId>,
-) -> Vec<Option<RoleIndex>> {
+fn find_roles<'r>(catalog: &Catalog, roles: &Roles, ids: impl Iterator<Item = &'r RoleId>) -> Vec<Option<RoleIndex>> {
     let mut seen: HashMap<&str, Option<RoleIndex>, RandomState> = HashMap::default();
     ids.map(|id| *seen.entry(id.as_str()).or_insert_with(|| roles.find(catalog, id))).collect()
 }

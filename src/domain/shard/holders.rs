@@ -50,10 +50,6 @@ impl Held<'_> {
 }
 
 impl Holders {
-    pub fn new() -> Self {
-        Self { pages: Arc::default() }
-    }
-
     /// Packs the holders with these `marks`, whose `groups` are given as (holder, group) and `grants` as (holder, resource, role), both in
     /// any order. What occurs twice is kept once; what is of a holder without a mark is left out.
     pub fn pack(marks: &[u8], groups: &[(u32, u32)], grants: &[(u32, u32, RoleIndex)]) -> Self {
@@ -134,7 +130,7 @@ impl Holders {
 
     /// Number of grants of one page.
     pub fn page_len(&self, page: usize) -> usize {
-        self.pages.get(page).map_or(0, |page| grants_of(page))
+        self.pages.get(page).map_or(0, grants_of)
     }
 
     /// Number of grants of all holders.
@@ -321,7 +317,9 @@ fn split(holder: u32) -> (usize, usize) {
 
 #[inline]
 fn held(page: &[u32], at: usize) -> Held<'_> {
-    let Some(&[begin, meta, end]) = page.get(2 * at..).and_then(|head| head.first_chunk()) else { return Held::NOTHING };
+    let Some(&[begin, meta, end]) = page.get(2 * at..).and_then(|head| head.first_chunk()) else {
+        return Held::NOTHING;
+    };
     let words = page.get(begin as usize..end as usize).unwrap_or_default();
     let (groups, grants) = words.split_at_checked((meta & GROUPS) as usize).unwrap_or_default();
     Held { mark: (meta >> GROUP_BITS) as u8, groups, grants: Row::decode(grants) }
