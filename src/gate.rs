@@ -193,9 +193,12 @@ impl Gate {
         };
         let requirement =
             if body.is_some() { found.requirement(&sources)? } else { found.requirement_before_body(&sources)? };
-        trace.resource =
-            requirement.asks().iter().find_map(|ask| ask.resource.as_ref()).map(|on| on.to_string().into());
-        let (decision, view) = self.decide(route, &requirement, principal.as_ref(), request, trace).await?;
+        let decided = self.decide(route, &requirement, principal.as_ref(), request, trace).await;
+        if trace.detailed || !matches!(decided, Ok((Decision::Allow(_), _))) {
+            let resource = requirement.asks().iter().find_map(|ask| ask.resource.as_ref());
+            trace.resource = resource.map(|on| on.to_string().into());
+        }
+        let (decision, view) = decided?;
         let permit = match decision {
             Decision::Allow(permit) => permit,
             Decision::Deny(denial) => return Err(denial),
@@ -412,7 +415,7 @@ fn same_site(request: &RequestView<'_>, origins: &[Box<str>]) -> Result<(), Deni
 
 /// Holds the revision in force against the one that the client has seen. Another epoch's numbers say nothing about this one.
 fn new_enough(headers: &HeaderMap, applied: Revision) -> Result<(), Denial> {
-    if !headers.contains_key(MIN_REVISION) {
+    if !headers.contains_key(const { HeaderName::from_static(MIN_REVISION) }) {
         return Ok(());
     }
     let bad = |detail: String| Denial::because(DenyReason::BadRevision, detail);

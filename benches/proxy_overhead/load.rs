@@ -197,3 +197,13 @@ pub async fn ask_once(address: SocketAddr, request: Box<[u8]>) -> io::Result<u16
     connection.stream.write_all(load.requests.next()).await?;
     connection.answer().await
 }
+
+/// Asks for `path` once and returns the whole answer, head and body.
+pub async fn page(address: SocketAddr, path: &str) -> io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: status\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}

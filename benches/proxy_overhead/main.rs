@@ -10,6 +10,7 @@
 #![expect(clippy::print_stdout, reason = "the tables are what this program is for")]
 #![expect(clippy::indexing_slicing, clippy::expect_used, reason = "a benchmark may stop by panicking")]
 
+mod instructions;
 mod load;
 mod process;
 mod scenarios;
@@ -55,6 +56,9 @@ struct Options {
     /// Leave the sidecar out and compare the bare proxies with each other
     #[arg(long, value_enum)]
     only: Option<Only>,
+    /// Count instructions with callgrind instead of measuring time, and leave its files in this folder
+    #[arg(long)]
+    instructions: Option<PathBuf>,
     /// One short round: does it run at all?
     #[arg(long, alias = "test")]
     smoke: bool,
@@ -72,6 +76,8 @@ enum Only {
 struct Target {
     name: &'static str,
     proxy: Proxy,
+    /// Where it tells its metrics, if it does.
+    status: Option<SocketAddr>,
 }
 
 /// What one measurement found.
@@ -79,6 +85,8 @@ struct Sample {
     requests_per_second: f64,
     processor_microseconds: f64,
     median_latency_microseconds: Option<f64>,
+    /// Tokens found in the sidecar's cache, and not found.
+    cached_tokens: [u64; 2],
 }
 
 fn main() -> Result<()> {
@@ -93,23 +101,32 @@ fn main() -> Result<()> {
 
 async fn measure(options: &Options) -> Result<()> {
     let mint = Mint::new()?;
+    let wanted = |name: &str| options.scenario.as_ref().is_none_or(|part| name.contains(part.as_str()));
     let fresh = ((options.seconds + WARM_UP.as_secs_f64()) * FRESH_TOKENS_PER_SECOND) as usize;
-    let mut scenarios = scenarios::all(&mint, fresh)?;
-    scenarios.retain(|scenario| options.scenario.as_ref().is_none_or(|part| scenario.name.contains(part)));
+    // Signing them takes minutes.
+    let mut scenarios = scenarios::all(&mint, if wanted(scenarios::FRESH) { fresh } else { 1 })?;
+    scenarios.retain(|scenario| wanted(scenario.name));
     let pinned = process::pin_this_process();
+
+    let wrapper = |name: &str| {
+        options.instructions.as_deref().map(|folder| instructions::wrapper(folder, name)).unwrap_or_default()
+    };
 
     let mut background = JoinSet::new();
     let upstream = upstream::start(&mut background).await?;
-    let mut targets = start_bare(upstream).await?;
+    let mut targets = start_bare(upstream, &wrapper).await?;
     // The sidecar's files are kept until the end: it reads its facts again when they change.
     let mut files = None;
     if options.only != Some(Only::Bare) {
-        let (sidecar, written) = start_sidecar(&mint, upstream).await?;
+        let (sidecar, written) = start_sidecar(&mint, upstream, &wrapper).await?;
         files.replace(written);
         refuses_what_it_should(&scenarios, &sidecar.proxy).await?;
         targets.push(sidecar);
     }
 
+    if let Some(folder) = &options.instructions {
+        return instructions::count(folder, options.connections, &scenarios, &targets).await;
+    }
     println!(
         "{} rounds of {} s, {} connections, {}",
         options.rounds,
@@ -123,29 +140,35 @@ async fn measure(options: &Options) -> Result<()> {
     run_rounds(options, &scenarios, &targets, Pace::Fixed(options.rate), options.rounds.div_ceil(3)).await
 }
 
-async fn start_bare(upstream: SocketAddr) -> Result<Vec<Target>> {
+async fn start_bare(upstream: SocketAddr, wrapper: &dyn Fn(&str) -> Vec<String>) -> Result<Vec<Target>> {
     let binaries = build_bare_proxies()?;
     let mut targets = Vec::new();
     for (name, example) in [("bare, mimalloc", "bare_pingora_mimalloc"), ("bare, system", "bare_pingora")] {
         let address = process::free_address()?;
         let arguments = [address.to_string(), upstream.to_string()];
         let arguments = arguments.each_ref().map(String::as_str);
-        let mut proxy = Proxy::start(&binaries.join(example), &arguments, address)?;
+        let mut proxy = Proxy::start(&wrapper(name), &binaries.join(example), &arguments, address)?;
         proxy.ready(address, "/").await?;
-        targets.push(Target { name, proxy });
+        targets.push(Target { name, proxy, status: None });
     }
     Ok(targets)
 }
 
-async fn start_sidecar(mint: &Mint, upstream: SocketAddr) -> Result<(Target, sidecar::Files)> {
+async fn start_sidecar(
+    mint: &Mint,
+    upstream: SocketAddr,
+    wrapper: &dyn Fn(&str) -> Vec<String>,
+) -> Result<(Target, sidecar::Files)> {
     let (address, status) = (process::free_address()?, process::free_address()?);
     let files = sidecar::Files::write(mint, address, status, upstream)?;
     let configuration = files.configuration_file();
     let configuration = configuration.to_str().context("the temporary folder has a name in UTF-8")?;
     let binary = Path::new(env!("CARGO_BIN_EXE_portcullis"));
-    let mut proxy = Proxy::start(binary, &["proxy", "--config", configuration, "--log-level", "warn"], address)?;
+    let name = "portcullis";
+    let arguments = ["proxy", "--config", configuration, "--log-level", "warn"];
+    let mut proxy = Proxy::start(&wrapper(name), binary, &arguments, address)?;
     proxy.ready(status, "/ready").await?;
-    Ok((Target { name: "portcullis", proxy }, files))
+    Ok((Target { name, proxy, status: Some(status) }, files))
 }
 
 /// A sidecar that lets everything pass would be fast and worth nothing.
@@ -196,9 +219,11 @@ async fn sample(options: &Options, scenario: &Scenario, target: &Target, pace: P
     load.run(pace, WARM_UP).await.with_context(context)?;
 
     let duration = Duration::from_secs_f64(options.seconds);
+    let cached_before = cached_tokens(target).await?;
     let before = proxy.processor_time()?;
     let mut outcome = load.run(pace, duration).await.with_context(context)?;
     let used = proxy.processor_time()? - before;
+    let cached_after = cached_tokens(target).await?;
 
     ensure!(outcome.unexpected.is_none(), "{}: answered {:?}", context(), outcome.unexpected);
     ensure!(outcome.requests > 0, "{}: nothing was answered", context());
@@ -210,7 +235,20 @@ async fn sample(options: &Options, scenario: &Scenario, target: &Target, pace: P
             .latencies
             .get(outcome.latencies.len() / 2)
             .map(|latency| latency.as_secs_f64() * 1e6),
+        cached_tokens: [0, 1].map(|result| cached_after[result] - cached_before[result]),
     })
+}
+
+/// How many tokens the target has found in its cache so far, and how many it has not.
+async fn cached_tokens(target: &Target) -> Result<[u64; 2]> {
+    let Some(status) = target.status else { return Ok([0, 0]) };
+    let metrics = load::page(status, "/metrics").await?;
+    let counter = |result: &str| {
+        let series = format!("portcullis_token_cache_total{{result=\"{result}\"}} ");
+        let value = metrics.lines().find_map(|line| line.strip_prefix(&series));
+        value.with_context(|| format!("no metric {series}"))?.parse().context("a counter")
+    };
+    Ok([counter("hit")?, counter("miss")?])
 }
 
 /// One row per proxy: throughput, processor time, and the ratios to the bare proxies of the same rounds.
@@ -239,6 +277,8 @@ fn print_table(scenario: &Scenario, targets: &[Target], samples: &[Vec<Sample>])
         }
         println!("| {name} | {} |", cells.join(" | "));
     }
+    let cached = |result: usize| samples.iter().flatten().map(|sample| sample.cached_tokens[result]).sum::<u64>();
+    println!("\nTokens found in the cache: {}, not found: {}", cached(0), cached(1));
 }
 
 /// Has cargo build the examples in the profile of this benchmark, and returns the folder they are in.

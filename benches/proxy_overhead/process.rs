@@ -1,6 +1,7 @@
 //! The proxies as processes: started on a core of their own where the system allows it, ended when dropped, and asked
 //! how much processor time they have used.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -24,16 +25,14 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts `binary`, pinned if that is possible; it is to listen on `address`.
-    pub fn start(binary: &Path, arguments: &[&str], address: SocketAddr) -> Result<Self> {
-        let mut command = if can_pin() {
-            let mut command = Command::new("taskset");
-            command.args(["-c", PROXY_CORE]).arg(binary);
-            command
-        } else {
-            Command::new(binary)
-        };
-        let child = command
+    /// Starts `binary` under `wrapper`, a command line or nothing, pinned if that is possible; it is to listen on `address`.
+    pub fn start(wrapper: &[String], binary: &Path, arguments: &[&str], address: SocketAddr) -> Result<Self> {
+        let pinned = ["taskset", "-c", PROXY_CORE].map(OsStr::new);
+        let mut line: Vec<&OsStr> = if can_pin() { pinned.into() } else { Vec::new() };
+        line.extend(wrapper.iter().map(OsStr::new));
+        line.push(binary.as_os_str());
+        let child = Command::new(line[0])
+            .args(&line[1..])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -54,6 +53,11 @@ impl Proxy {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         bail!("{address}{path} is not ready after ten seconds")
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Processor time of all its threads since they began.

@@ -21,6 +21,9 @@ pub const DIRECT: usize = 8;
 /// Members whose tokens the sidecar has in its cache.
 const ACTIVE: usize = 100;
 
+/// The scenario that needs a new token for each request.
+pub const FRESH: &str = "organization permission, fresh token";
+
 /// One question, asked of every proxy in turn.
 pub struct Scenario {
     /// Its name in the tables.
@@ -55,7 +58,7 @@ pub fn all(mint: &Mint, fresh: usize) -> Result<Vec<Scenario>> {
             refused: Some((request(&format!("/projects/{}", foreign_project(0)), Some(&active[0])), 403)),
         },
         Scenario {
-            name: "organization permission, fresh token",
+            name: FRESH,
             requests: Requests::new(fresh.iter().map(|token| request("/projects", Some(token))).collect()),
             refused: Some((request("/projects", None), 401)),
         },

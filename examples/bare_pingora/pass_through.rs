@@ -23,7 +23,10 @@ impl ProxyHttp for PassThrough {
         let mut peer = HttpPeer::new(self.upstream, false, String::new());
         // The same options as the sidecar sets, at its defaults: timers are part of the cost.
         peer.options.connection_timeout = Some(Duration::from_secs(1));
+        peer.options.total_connection_timeout = Some(Duration::from_secs(1));
         peer.options.read_timeout = Some(Duration::from_secs(60));
+        peer.options.write_timeout = Some(Duration::from_secs(60));
+        peer.options.idle_timeout = Some(Duration::from_secs(60));
         Ok(Box::new(peer))
     }
 }

@@ -8,6 +8,7 @@
 //! would give: same digest, same answers.
 
 mod asleep;
+mod bulk;
 mod catalog;
 mod draft;
 mod shard;
@@ -143,6 +144,15 @@ impl Anomalies {
     /// The first few in words; at most 8.
     pub fn examples(&self) -> &[String] {
         &self.examples
+    }
+
+    /// Counts those of `other` too.
+    fn append(&mut self, other: Self) {
+        for (anomaly, count) in other.counts {
+            *self.counts.entry(anomaly).or_default() += count;
+        }
+        let room = Self::EXAMPLES.saturating_sub(self.examples.len());
+        self.examples.extend(other.examples.into_iter().take(room));
     }
 
     fn note(&mut self, anomaly: Anomaly, row: impl fmt::Display) {

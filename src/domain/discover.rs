@@ -117,7 +117,7 @@ impl Shard {
         let mut roles: Vec<RoleIndex> = self.organization_roles(catalog, member).map(|(_, role)| role).collect();
         let chain = self.chain(resource);
         for (_, row) in self.rows_of(member) {
-            roles.extend(chain.iter().flat_map(|&on| row.tags_of(on)));
+            roles.extend(chain.iter().flat_map(|&on| row.roles_on(on)));
         }
         roles.sort_unstable();
         roles.dedup();
@@ -199,7 +199,7 @@ impl Shard {
             .filter_map(|role| self.roles.view(catalog, role))
             .filter(|role| role.permits(asked))
             .collect();
-        self.chain(resource).into_iter().chain([ROOT]).find_map(|on| {
+        self.chain(resource).iter().copied().chain([ROOT]).find_map(|on| {
             let on = self.resource_words(on);
             let fitting = roles.iter().filter(|role| *role.resource_type() == on.resource_type);
             let role = fitting.min_by_key(|role| (role.breadth(), role.slug()))?;
@@ -223,7 +223,8 @@ impl Shard {
             }
             Holder::Default => (Via::DefaultRole, None),
         };
-        let below = self.chain(asked).into_iter().take_while(|&row| row != on);
+        let chain = self.chain(asked);
+        let below = chain.iter().copied().take_while(|&row| row != on);
         Some(GrantDescription {
             membership: Id::known(self.members.id(member)),
             via,
@@ -239,7 +240,7 @@ impl Shard {
         let chain = self.chain(resource);
         let on_resource = chain.iter().find_map(|&on| {
             self.rows_of(member).find_map(|(holder, row)| {
-                let (on, role) = row.find(&[on], |role| self.permits(catalog, role, asked))?;
+                let role = row.roles_on(on).find(|&role| self.permits(catalog, role, asked))?;
                 Some(Grant { member, holder, role, on, asked: resource })
             })
         });

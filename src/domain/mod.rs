@@ -1,5 +1,6 @@
 //! The words of the product and the decision. Pure: no I/O, no async, no clock, no framework.
 
+mod at_once;
 pub mod build;
 pub mod catalog;
 pub mod claims;

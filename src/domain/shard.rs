@@ -6,24 +6,28 @@
 //!
 //! Everything lies in pages behind `Arc`, so the next shard after a change shares all but a few kilobytes with this one.
 
+mod chain;
+mod holders;
 mod labels;
 mod names;
 mod pages;
 mod records;
 mod roles;
-mod rows;
+mod row;
 
 use std::iter;
 use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
 
+use self::chain::Chain;
+pub(super) use self::holders::Holders;
 pub(super) use self::labels::Labels;
-pub(super) use self::names::{Full, Known, Names};
+pub(super) use self::names::{Entered, Full, Known, Names};
 pub(super) use self::pages::Pages;
 pub use self::roles::RoleIndex;
 pub(super) use self::roles::{Asked, RoleFault, Roles};
-pub(super) use self::rows::{Row, Rows};
+pub(super) use self::row::Row;
 use super::catalog::{Catalog, Generation};
 use super::digest::Digest;
 use super::id::{MembershipId, OrganizationId, PermissionSlug, ResourceRef, ResourceTypeSlug, UserId};
@@ -35,6 +39,17 @@ pub const MAX_DEPTH: usize = 64;
 /// The root resource.
 pub(super) const ROOT: u32 = 0;
 
+/// The mark of whatever other rows only name.
+pub(super) const ABSENT: u8 = 0;
+
+/// The mark of a group that is there.
+pub(super) const THERE: u8 = 1;
+
+/// Marks of memberships.
+const ACTIVE: u8 = 1;
+const INACTIVE: u8 = 2;
+const PENDING: u8 = 3;
+
 /// One organization's facts. Built and advanced in [`build`](super::build).
 #[derive(Debug, Clone)]
 pub struct Shard {
@@ -42,10 +57,11 @@ pub struct Shard {
     pub(super) generation: Generation,
     /// Memberships, with their users as aliases.
     pub(super) members: Names,
-    pub(super) statuses: Pages<Option<MembershipStatus>>,
+    /// Memberships, marked with their status.
+    pub(super) member_holders: Holders,
     pub(super) groups: Names,
-    /// Whether each group is there.
-    pub(super) group_rows: Pages<bool>,
+    /// Groups, marked when they are there.
+    pub(super) group_holders: Holders,
     /// Resources, with their external ids as aliases, tagged by place in `types`.
     pub(super) resources: Names,
     pub(super) tree: Pages<Node>,
@@ -53,9 +69,6 @@ pub struct Shard {
     /// No resource stands further below the root; the bound is not always tight.
     pub(super) depth: usize,
     pub(super) roles: Arc<Roles>,
-    pub(super) member_groups: Rows<()>,
-    pub(super) member_grants: Rows<RoleIndex>,
-    pub(super) group_grants: Rows<RoleIndex>,
     pub(super) labels: Option<Box<AssignmentIds>>,
     /// Named rows when it was built from all its rows, and memberships, groups and resources removed since.
     pub(super) built: u32,
@@ -162,28 +175,42 @@ impl Shard {
     /// What the shard weighs.
     pub fn memory(&self) -> Memory {
         let names = [self.members.bytes(), self.groups.bytes(), self.resources.bytes()];
-        let rows = self.member_groups.bytes() + self.member_grants.bytes() + self.group_grants.bytes();
         Memory {
-            decision: rows + self.statuses.bytes() + self.group_rows.bytes() + self.tree.bytes(),
+            decision: self.member_holders.bytes() + self.group_holders.bytes() + self.tree.bytes(),
             names: names.iter().map(|(all, _)| all).sum(),
             text: names.iter().map(|(_, text)| text).sum(),
             assignment_ids: self.labels.as_ref().map_or(0, |ids| ids.members.bytes() + ids.groups.bytes()),
             other: size_of::<Self>() + self.roles.bytes() + self.types.len() * 64,
-            assignments: self.member_grants.entries() + self.group_grants.entries(),
+            assignments: self.member_holders.grants() + self.group_holders.grants(),
             rows: [&self.members, &self.groups, &self.resources].iter().map(|names| names.len() as usize).sum(),
         }
+    }
+
+    /// The status of a membership, if it is there.
+    pub(super) fn status(&self, member: u32) -> Option<MembershipStatus> {
+        match self.member_holders.mark(member) {
+            ACTIVE => Some(MembershipStatus::Active),
+            INACTIVE => Some(MembershipStatus::Inactive),
+            PENDING => Some(MembershipStatus::Pending),
+            _ => None,
+        }
+    }
+
+    /// Whether a group is there.
+    pub(super) fn has_group(&self, group: u32) -> bool {
+        self.group_holders.mark(group) == THERE
     }
 
     /// The number and status of a membership that is there.
     pub(super) fn member(&self, id: &MembershipId) -> Option<(u32, MembershipStatus)> {
         let member = self.members.find(id.as_str())?;
-        Some((member, self.statuses.get(member).flatten()?))
+        Some((member, self.status(member)?))
     }
 
     /// The number and status of the membership of a user; nothing when there are several.
     pub(super) fn member_of(&self, user: &UserId) -> Option<(u32, MembershipStatus)> {
         match self.members.find_alias(0, user.as_str()) {
-            Known::Row(member) => Some((member, self.statuses.get(member).flatten()?)),
+            Known::Row(member) => Some((member, self.status(member)?)),
             Known::Nothing | Known::Several => None,
         }
     }
@@ -191,7 +218,7 @@ impl Shard {
     /// The number and status of a membership that is there, and whether it is this user's.
     pub(super) fn member_as(&self, id: &MembershipId, user: &UserId) -> Option<(u32, MembershipStatus, bool)> {
         let (member, alias) = self.members.find_with_alias(id.as_str())?;
-        Some((member, self.statuses.get(member).flatten()?, alias == user.as_str().as_bytes()))
+        Some((member, self.status(member)?, alias == user.as_str().as_bytes()))
     }
 
     /// The number of a membership that counts.
@@ -218,15 +245,9 @@ impl Shard {
     }
 
     /// The resource and what it stands below, nearest first, without the root.
-    pub(super) fn chain(&self, resource: u32) -> SmallVec<[u32; MAX_DEPTH]> {
-        let mut chain = SmallVec::new();
-        let mut at = resource;
-        while at != ROOT && chain.len() < MAX_DEPTH {
-            let Some(node) = self.tree.get(at).filter(|node| node.is_there()) else { break };
-            chain.push(at);
-            at = node.parent();
-        }
-        chain
+    #[inline]
+    pub(super) fn chain(&self, resource: u32) -> Chain {
+        Chain::above(&self.tree, resource)
     }
 
     /// A role with the permission that the membership holds on the resource or on an ancestor below the root.
@@ -238,20 +259,24 @@ impl Shard {
         resource: u32,
     ) -> Option<Grant> {
         let chain = self.chain(resource);
-        let held = |holder, row: Row<'_, RoleIndex>| {
+        let grant = |holder, row: Row<'_>| {
             let (on, role) = row.find(&chain, |role| self.permits(catalog, role, asked))?;
             Some(Grant { member, holder, role, on, asked: resource })
         };
-        let direct = held(Holder::Direct, self.member_grants.row(member));
-        direct.or_else(|| {
-            self.groups_of(member).find_map(|group| held(Holder::Group(group), self.group_grants.row(group)))
+        let held = self.member_holders.get(member);
+        grant(Holder::Direct, held.grants).or_else(|| {
+            held.groups.iter().find_map(|&group| {
+                let held = self.group_holders.get(group);
+                if held.mark == THERE { grant(Holder::Group(group), held.grants) } else { None }
+            })
         })
     }
 
     /// The roles a membership holds on resources: assigned to itself, then group by group.
-    pub(super) fn rows_of(&self, member: u32) -> impl Iterator<Item = (Holder, Row<'_, RoleIndex>)> {
-        let by_groups = self.groups_of(member).map(|group| (Holder::Group(group), self.group_grants.row(group)));
-        iter::once((Holder::Direct, self.member_grants.row(member))).chain(by_groups)
+    pub(super) fn rows_of(&self, member: u32) -> impl Iterator<Item = (Holder, Row<'_>)> {
+        let by_groups =
+            self.groups_of(member).map(|group| (Holder::Group(group), self.group_holders.get(group).grants));
+        iter::once((Holder::Direct, self.member_holders.get(member).grants)).chain(by_groups)
     }
 
     /// An organization role with the permission that the membership has now.
@@ -268,7 +293,7 @@ impl Shard {
         member: u32,
     ) -> impl Iterator<Item = (Holder, RoleIndex)> {
         let by_groups = self.groups_of(member).flat_map(move |group| {
-            let roles = self.group_grants.row(group).tags_of(ROOT).iter().copied();
+            let roles = self.group_holders.get(group).grants.roles_on(ROOT);
             roles.filter(move |&role| self.exists(catalog, role)).map(move |role| (Holder::Group(group), role))
         });
         let all = self.base_roles(catalog, member).into_iter().chain(by_groups);
@@ -282,7 +307,7 @@ impl Shard {
     /// The organization roles a membership has by itself: those assigned to it, else the default role (WorkOS contract R16). The default
     /// role stands in for a missing direct organization role in both modes.
     fn base_roles(&self, catalog: &Catalog, member: u32) -> SmallVec<[(Holder, RoleIndex); 4]> {
-        let direct = self.member_grants.row(member).tags_of(ROOT).iter().copied();
+        let direct = self.member_holders.get(member).grants.roles_on(ROOT);
         let mut roles: SmallVec<[_; 4]> =
             direct.filter(|&role| self.exists(catalog, role)).map(|role| (Holder::Direct, role)).collect();
         if roles.is_empty() {
@@ -294,8 +319,8 @@ impl Shard {
 
     /// The groups of a membership that are there.
     pub(super) fn groups_of(&self, member: u32) -> impl Iterator<Item = u32> {
-        let groups = self.member_groups.row(member).keys.iter().copied();
-        groups.filter(|&group| self.group_rows.get(group) == Some(true))
+        let groups = self.member_holders.get(member).groups.iter().copied();
+        groups.filter(|&group| self.has_group(group))
     }
 
     pub(super) fn permits(&self, catalog: &Catalog, role: RoleIndex, asked: Asked<'_>) -> bool {
@@ -309,6 +334,15 @@ impl Shard {
     pub(super) fn type_place(&self, slug: &ResourceTypeSlug) -> Option<u16> {
         let place = self.types.iter().position(|other| other == slug)?;
         u16::try_from(place).ok()
+    }
+}
+
+/// The mark of a membership with this status.
+pub(super) fn mark(status: MembershipStatus) -> u8 {
+    match status {
+        MembershipStatus::Active => ACTIVE,
+        MembershipStatus::Inactive => INACTIVE,
+        MembershipStatus::Pending => PENDING,
     }
 }
 

@@ -50,8 +50,8 @@ impl Shard {
         if let Some(settings) = self.roles.settings() {
             self.note_missing(catalog, &OrganizationRecord::Settings(settings.clone()), anomalies);
         }
-        let complete = self.statuses.iter().all(|status| status.is_some())
-            && self.group_rows.iter().all(|there| there)
+        let complete = (0..self.members.len()).all(|member| self.status(member).is_some())
+            && (0..self.groups.len()).all(|group| self.has_group(group))
             && self.tree.iter().all(Node::is_there)
             && catalog.undeclared_roles() == 0
             && self.roles.indices().all(|role| self.roles.view(catalog, role).is_some());
@@ -60,17 +60,18 @@ impl Shard {
         }
         (0..self.tree.len()).for_each(|row| self.note_parent(Some(row), anomalies));
         for member in 0..self.members.len() {
-            for &group in self.member_groups.row(member).keys {
+            let held = self.member_holders.get(member);
+            for &group in held.groups {
                 self.note_member(Some(member), anomalies);
                 self.note_group(Some(group), anomalies);
             }
-            for grant in self.member_grants.row(member).iter() {
+            for grant in held.grants.iter() {
                 self.note_member(Some(member), anomalies);
                 self.note_grant(catalog, Some(grant), anomalies);
             }
         }
         for group in 0..self.groups.len() {
-            for grant in self.group_grants.row(group).iter() {
+            for grant in self.group_holders.get(group).grants.iter() {
                 self.note_group(Some(group), anomalies);
                 self.note_grant(catalog, Some(grant), anomalies);
             }
@@ -79,14 +80,14 @@ impl Shard {
 
     fn note_member(&self, row: Option<u32>, anomalies: &mut Anomalies) {
         let Some(row) = row else { return };
-        if self.statuses.get(row).flatten().is_none() {
+        if self.status(row).is_none() {
             anomalies.note(Anomaly::MissingMember, format_args!("`{}`", self.members.id(row)));
         }
     }
 
     fn note_group(&self, row: Option<u32>, anomalies: &mut Anomalies) {
         let Some(row) = row else { return };
-        if self.group_rows.get(row) != Some(true) {
+        if !self.has_group(row) {
             anomalies.note(Anomaly::MissingGroup, format_args!("`{}`", self.groups.id(row)));
         }
     }

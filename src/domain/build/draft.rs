@@ -1,61 +1,27 @@
-//! A shard in the making: one row put in or taken out at a time. Building and advancing both go through here.
+//! The next shard in the making: one row put in or taken out at a time.
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Anomalies, BuildError, Keep};
+use super::{Anomalies, BuildError};
 use crate::domain::catalog::Catalog;
 use crate::domain::digest::Digest;
-use crate::domain::id::{GroupId, MembershipId, OrganizationId, ResourceId, ResourceTypeSlug, RoleId};
+use crate::domain::id::{GroupId, MembershipId, ResourceId, ResourceTypeSlug, RoleId};
 use crate::domain::record::{
     Assignment, AssignmentKey, Change, CustomRole, Group, GroupAssignment, GroupAssignmentKey, GroupMember, Member,
-    OrganizationKey, OrganizationRecord, OrganizationRows, OrganizationSettings, Resource,
+    OrganizationKey, OrganizationRecord, OrganizationSettings, Resource,
 };
-use crate::domain::shard::{AssignmentIds, Known, Names, Node, Pages, ROOT, RoleFault, RoleIndex, Rows, Shard};
+use crate::domain::shard::{ABSENT, Node, ROOT, RoleFault, RoleIndex, Shard, THERE, mark};
 
 /// A shard in the making.
 pub(super) struct Draft<'a> {
-    pub(super) catalog: &'a Catalog,
-    pub(super) shard: Shard,
-    pub(super) anomalies: Anomalies,
+    catalog: &'a Catalog,
+    shard: Shard,
+    anomalies: Anomalies,
     /// Kept up to date when the shard we started from had one.
     digest: Option<Digest>,
 }
 
 impl<'a> Draft<'a> {
-    /// An organization without rows, with room for `rows`.
-    pub(super) fn empty(
-        catalog: &'a Catalog,
-        organization: &OrganizationId,
-        rows: &OrganizationRows,
-        keep: Keep,
-    ) -> Result<Self, BuildError> {
-        let mut resources = Names::with_capacity(rows.resources.len());
-        resources.reserve()?;
-        let mut tree = Pages::new();
-        tree.push(Node::below(ROOT));
-        let shard = Shard {
-            organization: organization.clone(),
-            generation: catalog.generation(),
-            members: Names::with_capacity(rows.members.len()),
-            statuses: Pages::new(),
-            groups: Names::with_capacity(rows.groups.len()),
-            group_rows: Pages::new(),
-            resources,
-            tree,
-            types: Arc::default(),
-            depth: 0,
-            roles: Arc::default(),
-            member_groups: Rows::new(),
-            member_grants: Rows::new(),
-            group_grants: Rows::new(),
-            labels: keep.assignment_ids.then(Box::<AssignmentIds>::default),
-            built: 0,
-            deleted: 0,
-            digest: OnceLock::new(),
-        };
-        Ok(Self { catalog, shard, anomalies: Anomalies::default(), digest: None })
-    }
-
     /// The shard after `shard`, the same so far.
     pub(super) fn after(shard: &Shard, catalog: &'a Catalog) -> Self {
         let digest = shard.digest.get().copied();
@@ -104,49 +70,40 @@ impl<'a> Draft<'a> {
     }
 
     /// Puts a membership in that is not there.
-    pub(super) fn put_member(&mut self, member: &Member) -> Result<(), BuildError> {
+    fn put_member(&mut self, member: &Member) -> Result<(), BuildError> {
         let row = self.shard.members.describe(member.id.as_str(), 0, member.user.as_str())?;
-        self.grow();
-        self.shard.statuses.set(row, Some(member.status));
+        self.shard.member_holders.set_mark(row, mark(member.status));
         self.shard.members.link(row);
         self.add(|| OrganizationRecord::Member(member.clone()));
         Ok(())
     }
 
-    pub(super) fn put_group(&mut self, group: &Group) -> Result<(), BuildError> {
+    fn put_group(&mut self, group: &Group) -> Result<(), BuildError> {
         let row = self.group(&group.id)?;
-        if self.shard.group_rows.get(row) == Some(false) {
-            self.shard.group_rows.set(row, true);
+        if !self.shard.has_group(row) {
+            self.shard.group_holders.set_mark(row, THERE);
             self.add(|| OrganizationRecord::Group(group.clone()));
         }
         Ok(())
     }
 
     /// Puts a resource in that is not there and is not the root.
-    pub(super) fn put_resource(&mut self, resource: &Resource) -> Result<(), BuildError> {
+    fn put_resource(&mut self, resource: &Resource) -> Result<(), BuildError> {
         let parent = self.resource(resource.parent.as_ref())?;
         let tag = self.type_place(&resource.resource_type)?;
         let names = &mut self.shard.resources;
-        if names.find_alias(tag, resource.external_id.as_str()) != Known::Nothing {
+        let row = names.describe(resource.id.as_str(), tag, resource.external_id.as_str())?;
+        if !names.link_alone(row) {
             let (resource_type, external_id) = (resource.resource_type.clone(), resource.external_id.clone());
             return Err(BuildError::DuplicateExternalId { resource_type, external_id });
         }
-        let row = names.describe(resource.id.as_str(), tag, resource.external_id.as_str())?;
-        names.link(row);
         self.grow();
         self.shard.tree.set(row, Node::below(parent));
         self.add(|| OrganizationRecord::Resource(resource.clone()));
         Ok(())
     }
 
-    /// Names the root, before anything else names it.
-    pub(super) fn put_root(&mut self, root: &Resource) -> Result<(), BuildError> {
-        let tag = self.type_place(&root.resource_type)?;
-        self.shard.resources.rename(ROOT, root.id.as_str(), tag, root.external_id.as_str())?;
-        Ok(())
-    }
-
-    pub(super) fn define(&mut self, id: &RoleId, role: Option<&CustomRole>) -> Result<(), BuildError> {
+    fn define(&mut self, id: &RoleId, role: Option<&CustomRole>) -> Result<(), BuildError> {
         if let Some(former) = self.shard.roles.record(id).cloned() {
             self.subtract(|| OrganizationRecord::Role(former));
         }
@@ -158,7 +115,7 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    pub(super) fn configure(&mut self, settings: Option<&OrganizationSettings>) -> Result<(), BuildError> {
+    fn configure(&mut self, settings: Option<&OrganizationSettings>) -> Result<(), BuildError> {
         if let Some(former) = self.shard.roles.settings().cloned() {
             self.subtract(|| OrganizationRecord::Settings(former));
         }
@@ -172,7 +129,7 @@ impl<'a> Draft<'a> {
 
     fn put_group_member(&mut self, edge: &GroupMember) -> Result<(), BuildError> {
         let (member, group) = (self.member(&edge.membership)?, self.group(&edge.group)?);
-        if self.shard.member_groups.insert(member, group, ()) {
+        if self.shard.member_holders.add_group(member, group) {
             self.add(|| OrganizationRecord::GroupMember(edge.clone()));
         }
         Ok(())
@@ -182,10 +139,10 @@ impl<'a> Draft<'a> {
         let member = self.member(&assignment.membership)?;
         let (on, role) = (self.resource(assignment.resource.as_ref())?, self.role(&assignment.role)?);
         let shard = &mut self.shard;
-        let new = shard.member_grants.insert(member, on, role);
+        let new = shard.member_holders.add_grant(member, on, role);
         if let Some(labels) = &mut shard.labels {
             let id = assignment.id.as_ref().map_or("", AsRef::as_ref);
-            labels.members.follow(&shard.member_grants, (member, on, role), new, id);
+            labels.members.follow(&shard.member_holders, (member, on, role), new, id);
         }
         if new {
             self.add(|| OrganizationRecord::Assignment(assignment.clone()));
@@ -197,10 +154,10 @@ impl<'a> Draft<'a> {
         let group = self.group(&assignment.group)?;
         let (on, role) = (self.resource(assignment.resource.as_ref())?, self.role(&assignment.role)?);
         let shard = &mut self.shard;
-        let new = shard.group_grants.insert(group, on, role);
+        let new = shard.group_holders.add_grant(group, on, role);
         if let Some(labels) = &mut shard.labels {
             let id = assignment.id.as_ref().map_or("", AsRef::as_ref);
-            labels.groups.follow(&shard.group_grants, (group, on, role), new, id);
+            labels.groups.follow(&shard.group_holders, (group, on, role), new, id);
         }
         if new {
             self.add(|| OrganizationRecord::GroupAssignment(assignment.clone()));
@@ -209,27 +166,27 @@ impl<'a> Draft<'a> {
     }
 
     /// Takes a membership out; `gone` unless it is about to be put in again.
-    pub(super) fn remove_member(&mut self, id: &MembershipId, gone: bool) {
+    fn remove_member(&mut self, id: &MembershipId, gone: bool) {
         let Some((row, _)) = self.shard.member(id) else { return };
         if let Some(record) = self.shard.member_record(row) {
             self.subtract(|| OrganizationRecord::Member(record));
         }
         self.shard.members.unlink(row);
-        self.shard.statuses.set(row, None);
+        self.shard.member_holders.set_mark(row, ABSENT);
         self.shard.deleted += u32::from(gone);
     }
 
     fn remove_group(&mut self, id: &GroupId) {
         let Some(row) = self.shard.groups.find(id.as_str()) else { return };
-        if self.shard.group_rows.get(row) == Some(true) {
-            self.shard.group_rows.set(row, false);
+        if self.shard.has_group(row) {
+            self.shard.group_holders.set_mark(row, ABSENT);
             self.shard.deleted += 1;
             self.subtract(|| OrganizationRecord::Group(Group { id: id.clone() }));
         }
     }
 
     /// Takes a resource out that is not the root; `gone` unless it is about to be put in again.
-    pub(super) fn remove_resource(&mut self, id: &ResourceId, gone: bool) {
+    fn remove_resource(&mut self, id: &ResourceId, gone: bool) {
         let Some(row) = self.shard.resources.find(id.as_str()) else { return };
         let Some(record) = self.shard.resource_record(row) else { return };
         self.subtract(|| OrganizationRecord::Resource(record));
@@ -242,7 +199,7 @@ impl<'a> Draft<'a> {
         let shard = &mut self.shard;
         let rows = (shard.members.find(edge.membership.as_str()), shard.groups.find(edge.group.as_str()));
         if let (Some(member), Some(group)) = rows
-            && shard.member_groups.remove(member, group, ())
+            && shard.member_holders.remove_group(member, group)
         {
             self.subtract(|| OrganizationRecord::GroupMember(edge.clone()));
         }
@@ -252,8 +209,8 @@ impl<'a> Draft<'a> {
         let shard = &mut self.shard;
         let Some(member) = shard.members.find(key.membership.as_str()) else { return };
         let Some((on, role)) = shard.grant(self.catalog, key.resource.as_ref(), &key.role) else { return };
-        let position = shard.member_grants.position(member, on, role);
-        if shard.member_grants.remove(member, on, role) {
+        let position = shard.member_holders.position(member, on, role);
+        if shard.member_holders.remove_grant(member, on, role) {
             if let (Some(labels), Some(position)) = (&mut shard.labels, position) {
                 labels.members.remove(position);
             }
@@ -266,8 +223,8 @@ impl<'a> Draft<'a> {
         let shard = &mut self.shard;
         let Some(group) = shard.groups.find(key.group.as_str()) else { return };
         let Some((on, role)) = shard.grant(self.catalog, key.resource.as_ref(), &key.role) else { return };
-        let position = shard.group_grants.position(group, on, role);
-        if shard.group_grants.remove(group, on, role) {
+        let position = shard.group_holders.position(group, on, role);
+        if shard.group_holders.remove_grant(group, on, role) {
             if let (Some(labels), Some(position)) = (&mut shard.labels, position) {
                 labels.groups.remove(position);
             }
@@ -277,26 +234,22 @@ impl<'a> Draft<'a> {
     }
 
     /// The number of a membership, a new one if nothing named it before. So below for the rest.
-    pub(super) fn member(&mut self, id: &MembershipId) -> Result<u32, BuildError> {
-        let row = self.shard.members.intern(id.as_str())?;
-        self.grow();
-        Ok(row)
+    fn member(&mut self, id: &MembershipId) -> Result<u32, BuildError> {
+        Ok(self.shard.members.intern(id.as_str())?)
     }
 
-    pub(super) fn group(&mut self, id: &GroupId) -> Result<u32, BuildError> {
-        let row = self.shard.groups.intern(id.as_str())?;
-        self.grow();
-        Ok(row)
+    fn group(&mut self, id: &GroupId) -> Result<u32, BuildError> {
+        Ok(self.shard.groups.intern(id.as_str())?)
     }
 
-    pub(super) fn resource(&mut self, id: Option<&ResourceId>) -> Result<u32, BuildError> {
+    fn resource(&mut self, id: Option<&ResourceId>) -> Result<u32, BuildError> {
         let Some(id) = id else { return Ok(ROOT) };
         let row = self.shard.resources.intern(id.as_str())?;
         self.grow();
         Ok(row)
     }
 
-    pub(super) fn role(&mut self, id: &RoleId) -> Result<RoleIndex, BuildError> {
+    fn role(&mut self, id: &RoleId) -> Result<RoleIndex, BuildError> {
         if let Some(role) = self.shard.roles.find(self.catalog, id) {
             return Ok(role);
         }
@@ -312,15 +265,9 @@ impl<'a> Draft<'a> {
         u16::try_from(types.len() - 1).map_err(|_| BuildError::TooManyTypes)
     }
 
-    /// Gives rows that are only named so far their place among those that are there.
+    /// Gives resources that are only named so far their place in the tree.
     fn grow(&mut self) {
         let shard = &mut self.shard;
-        while shard.statuses.len() < shard.members.len() {
-            shard.statuses.push(None);
-        }
-        while shard.group_rows.len() < shard.groups.len() {
-            shard.group_rows.push(false);
-        }
         while shard.tree.len() < shard.resources.len() {
             shard.tree.push(Node::absent());
         }
@@ -339,7 +286,7 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn refused(fault: RoleFault, role: &RoleId) -> BuildError {
+pub(super) fn refused(fault: RoleFault, role: &RoleId) -> BuildError {
     match fault {
         RoleFault::TooMany => BuildError::TooManyRoles,
         RoleFault::IdTaken => BuildError::RoleIdTaken { role: role.clone() },

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use super::draft::Draft;
-use super::{Anomaly, BuildError, Built, Keep};
+use super::{BuildError, Built, Keep, bulk};
 use crate::domain::catalog::Catalog;
-use crate::domain::id::{AssignmentId, Id, OrganizationId, ResourceRef};
+use crate::domain::id::{Id, OrganizationId};
 use crate::domain::record::{
     Change, Delta, OrganizationKey, OrganizationRecord, OrganizationRows, Record, last_for_each_row,
 };
-use crate::domain::shard::{Labels, MAX_DEPTH, ROOT, Rows, Shard};
+use crate::domain::shard::{MAX_DEPTH, ROOT, Shard};
 
 impl Shard {
     /// The shard of these rows.
@@ -22,13 +22,7 @@ impl Shard {
         rows: &OrganizationRows,
         keep: Keep,
     ) -> Result<Built<Self>, BuildError> {
-        let mut draft = Draft::empty(catalog, organization, rows, keep)?;
-        put_entities(&mut draft, rows)?;
-        pack_edges(&mut draft, rows)?;
-        let (mut shard, mut anomalies) = draft.finish();
-        shard.members.settle();
-        shard.groups.settle();
-        shard.resources.settle();
+        let (mut shard, mut anomalies) = bulk::shard(catalog, organization, rows, keep)?;
         shard.depth = shard.deepest()?;
         shard.built = shard.row_count();
         shard.note_all_missing(catalog, &mut anomalies);
@@ -189,105 +183,5 @@ impl Shard {
             }
         }
         BuildError::Cycle { resource: Id::known(self.resources.id(at)) }
-    }
-}
-
-/// Puts in everything that has an id of its own.
-fn put_entities(draft: &mut Draft<'_>, rows: &OrganizationRows) -> Result<(), BuildError> {
-    if let Some(root) = rows.root() {
-        draft.put_root(root)?;
-    }
-    for role in &rows.roles {
-        draft.define(&role.id, Some(role))?;
-    }
-    draft.configure(rows.settings.as_ref())?;
-    for member in &rows.members {
-        if draft.shard.member(&member.id).is_some() {
-            draft.anomalies.note(Anomaly::RepeatedRow, format_args!("membership `{}`", member.id));
-            draft.remove_member(&member.id, false);
-        }
-        draft.put_member(member)?;
-    }
-    for group in &rows.groups {
-        draft.put_group(group)?;
-    }
-    let root = rows.root().map(|root| &root.id);
-    for resource in &rows.resources {
-        if Some(&resource.id) == root {
-            continue;
-        }
-        if resource.resource_type.is_organization() {
-            return Err(BuildError::SecondRoot { resource: resource.id.clone() });
-        }
-        if draft.shard.resource(&ResourceRef::Id(resource.id.as_str().into())).is_some() {
-            draft.anomalies.note(Anomaly::RepeatedRow, format_args!("resource `{}`", resource.id));
-            draft.remove_resource(&resource.id, false);
-        }
-        draft.put_resource(resource)?;
-    }
-    Ok(())
-}
-
-/// Packs everything that connects two of them.
-fn pack_edges(draft: &mut Draft<'_>, rows: &OrganizationRows) -> Result<(), BuildError> {
-    let (mut member, mut group, mut role) = (Last::default(), Last::default(), Last::default());
-    let mut edges = Vec::with_capacity(rows.group_members.len());
-    for edge in &rows.group_members {
-        let member = member.place(&edge.membership, |id| draft.member(id))?;
-        edges.push((member, group.place(&edge.group, |id| draft.group(id))?, ()));
-    }
-    let mut grants = Vec::with_capacity(rows.assignments.len());
-    for assignment in &rows.assignments {
-        let member = member.place(&assignment.membership, |id| draft.member(id))?;
-        let on = draft.resource(assignment.resource.as_ref())?;
-        grants.push((member, on, role.place(&assignment.role, |id| draft.role(id))?));
-    }
-    let mut group_grants = Vec::with_capacity(rows.group_assignments.len());
-    for assignment in &rows.group_assignments {
-        let group = group.place(&assignment.group, |id| draft.group(id))?;
-        let on = draft.resource(assignment.resource.as_ref())?;
-        group_grants.push((group, on, role.place(&assignment.role, |id| draft.role(id))?));
-    }
-    let shard = &mut draft.shard;
-    shard.member_groups = Rows::pack(shard.members.len(), &edges);
-    shard.member_grants = Rows::pack(shard.members.len(), &grants);
-    shard.group_grants = Rows::pack(shard.groups.len(), &group_grants);
-    if let Some(labels) = &mut shard.labels {
-        let ids = rows.assignments.iter().map(|assignment| &assignment.id);
-        labels.members = Labels::pack(&shard.member_grants, grants.iter().copied().zip(ids.map(text)));
-        let ids = rows.group_assignments.iter().map(|assignment| &assignment.id);
-        labels.groups = Labels::pack(&shard.group_grants, group_grants.iter().copied().zip(ids.map(text)));
-    }
-    Ok(())
-}
-
-fn text(id: &Option<AssignmentId>) -> &str {
-    id.as_ref().map_or("", AsRef::as_ref)
-}
-
-/// The name looked up last, and its place: rows usually come sorted by one of their columns.
-struct Last<'a, K, P> {
-    name: Option<&'a Id<K>>,
-    place: Option<P>,
-}
-
-impl<K, P> Default for Last<'_, K, P> {
-    fn default() -> Self {
-        Self { name: None, place: None }
-    }
-}
-
-impl<'a, K, P: Copy> Last<'a, K, P> {
-    fn place(
-        &mut self,
-        name: &'a Id<K>,
-        find: impl FnOnce(&'a Id<K>) -> Result<P, BuildError>,
-    ) -> Result<P, BuildError> {
-        if let Some(place) = self.place.filter(|_| self.name == Some(name)) {
-            return Ok(place);
-        }
-        let place = find(name)?;
-        (self.name, self.place) = (Some(name), Some(place));
-        Ok(place)
     }
 }

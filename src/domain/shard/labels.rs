@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use super::rows::Rows;
+use super::RoleIndex;
+use super::holders::Holders;
 
-/// For each entry of some [`Rows`] a text, empty where there is none; page by page, in the order of the entries.
+/// For each grant of some [`Holders`] a text, empty where there is none; page by page, in the order of the grants.
 #[derive(Debug, Clone, Default)]
 pub struct Labels {
     pages: Arc<Vec<Arc<Page>>>,
@@ -18,13 +19,13 @@ struct Page {
 }
 
 impl Labels {
-    /// The `labels` of entries of `rows`, each with row, key and tag of its entry; of two for one entry the later counts.
-    pub fn pack<'a, T: Copy + Ord>(rows: &Rows<T>, labels: impl Iterator<Item = ((u32, u32, T), &'a str)>) -> Self {
+    /// The `labels` of grants of `holders`, each with holder, resource and role of its grant; of two for one grant the later counts.
+    pub fn pack<'a>(holders: &Holders, labels: impl Iterator<Item = ((u32, u32, RoleIndex), &'a str)>) -> Self {
         let mut pages: Vec<Vec<&str>> = Vec::new();
-        for ((row, key, tag), label) in labels {
-            let Some((page, place)) = rows.position(row, key, tag) else { continue };
+        for ((holder, on, role), label) in labels {
+            let Some((page, place)) = holders.position(holder, on, role) else { continue };
             while pages.len() <= page {
-                pages.push(vec![""; rows.page_len(pages.len())]);
+                pages.push(vec![""; holders.page_len(pages.len())]);
             }
             if let Some(slot) = pages.get_mut(page).and_then(|page| page.get_mut(place)) {
                 *slot = label;
@@ -33,20 +34,20 @@ impl Labels {
         Self { pages: Arc::new(pages.iter().map(|labels| Arc::new(Page::new(labels))).collect()) }
     }
 
-    /// The label of the entry at `place` of `page`.
+    /// The label of the grant at `place` of `page`.
     pub fn get(&self, (page, place): (usize, usize)) -> Option<&str> {
         self.pages.get(page)?.get(place).filter(|label| !label.is_empty())
     }
 
-    /// Gives the `entry` that was just put into `rows` its label; `new` when it was not there before.
-    pub fn follow<T: Copy + Ord>(&mut self, rows: &Rows<T>, entry: (u32, u32, T), new: bool, label: &str) {
-        let Some(position) = rows.position(entry.0, entry.1, entry.2) else { return };
+    /// Gives the `grant` that `holders` were just given its label; `new` when it was not there before.
+    pub fn follow(&mut self, holders: &Holders, grant: (u32, u32, RoleIndex), new: bool, label: &str) {
+        let Some(position) = holders.position(grant.0, grant.1, grant.2) else { return };
         if new || self.get(position).unwrap_or_default() != label {
             self.splice(position, usize::from(!new), Some(label));
         }
     }
 
-    /// Follows the removal of an entry.
+    /// Follows the removal of a grant.
     pub fn remove(&mut self, position: (usize, usize)) {
         self.splice(position, 1, None);
     }

@@ -17,11 +17,20 @@ impl<T: Copy> Pages<T> {
         Self { full: Arc::default(), tail: Arc::default() }
     }
 
+    pub fn of(elements: &[T]) -> Self {
+        let (full, tail) = elements.as_chunks::<PAGE>();
+        Self {
+            full: Arc::new(full.iter().map(|page| Arc::from(page.as_slice())).collect()),
+            tail: Arc::new(tail.to_vec()),
+        }
+    }
+
     /// Number of elements.
     pub fn len(&self) -> u32 {
         u32::try_from(self.full.len() * PAGE + self.tail.len()).unwrap_or(u32::MAX)
     }
 
+    #[inline]
     pub fn get(&self, place: u32) -> Option<T> {
         let (page, at) = (place as usize / PAGE, place as usize % PAGE);
         match self.full.get(page) {

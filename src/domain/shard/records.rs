@@ -1,6 +1,6 @@
 //! A shard as rows again: for persistence, for the digest, for building it anew.
 
-use super::{ROOT, Rows, Shard};
+use super::{Holders, ROOT, Shard};
 use crate::domain::catalog::Catalog;
 use crate::domain::digest::Digest;
 use crate::domain::id::{AssignmentId, Id, ResourceId, RoleId};
@@ -14,11 +14,11 @@ impl Shard {
     pub fn records(&self, catalog: &Catalog) -> impl Iterator<Item = OrganizationRecord> {
         let members = (0..self.members.len()).filter_map(|row| self.member_record(row)).map(OrganizationRecord::Member);
         let groups = (0..self.groups.len())
-            .filter(|&row| self.group_rows.get(row) == Some(true))
+            .filter(|&row| self.has_group(row))
             .map(|row| OrganizationRecord::Group(Group { id: Id::known(self.groups.id(row)) }));
         let edges = (0..self.members.len()).flat_map(move |member| {
             let membership = Id::known(self.members.id(member));
-            self.member_groups.row(member).keys.iter().map(move |&group| {
+            self.member_holders.get(member).groups.iter().map(move |&group| {
                 let group = Id::known(self.groups.id(group));
                 OrganizationRecord::GroupMember(GroupMember { group, membership: membership.clone() })
             })
@@ -27,7 +27,7 @@ impl Shard {
             (0..self.tree.len()).filter_map(|row| self.resource_record(row)).map(OrganizationRecord::Resource);
         let roles = self.roles.records().cloned().map(OrganizationRecord::Role);
         let settings = self.roles.settings().cloned().map(OrganizationRecord::Settings);
-        let assignments = grants(&self.member_grants, self.members.len()).filter_map(|(member, on, role)| {
+        let assignments = grants(&self.member_holders, self.members.len()).filter_map(|(member, on, role)| {
             Some(OrganizationRecord::Assignment(Assignment {
                 id: self.assignment_id(member, on, role),
                 membership: Id::known(self.members.id(member)),
@@ -35,7 +35,7 @@ impl Shard {
                 resource: self.resource_name(on),
             }))
         });
-        let group_assignments = grants(&self.group_grants, self.groups.len()).filter_map(|(group, on, role)| {
+        let group_assignments = grants(&self.group_holders, self.groups.len()).filter_map(|(group, on, role)| {
             Some(OrganizationRecord::GroupAssignment(GroupAssignment {
                 id: self.group_assignment_id(group, on, role),
                 group: Id::known(self.groups.id(group)),
@@ -66,7 +66,7 @@ impl Shard {
 
     /// The membership at `row`, if it is there.
     pub(in crate::domain) fn member_record(&self, row: u32) -> Option<Member> {
-        let status = self.statuses.get(row).flatten()?;
+        let status = self.status(row)?;
         Some(Member { id: Id::known(self.members.id(row)), user: Id::known(self.members.alias(row)), status })
     }
 
@@ -88,13 +88,13 @@ impl Shard {
     /// The id of the assignment of `role` on `on` to a membership, where it is kept.
     pub(in crate::domain) fn assignment_id(&self, member: u32, on: u32, role: RoleIndex) -> Option<AssignmentId> {
         let labels = &self.labels.as_ref()?.members;
-        labels.get(self.member_grants.position(member, on, role)?).map(Id::known)
+        labels.get(self.member_holders.position(member, on, role)?).map(Id::known)
     }
 
     /// The id of the assignment of `role` on `on` to a group, where it is kept.
     pub(in crate::domain) fn group_assignment_id(&self, group: u32, on: u32, role: RoleIndex) -> Option<AssignmentId> {
         let labels = &self.labels.as_ref()?.groups;
-        labels.get(self.group_grants.position(group, on, role)?).map(Id::known)
+        labels.get(self.group_holders.position(group, on, role)?).map(Id::known)
     }
 
     /// What an assignment of `role` on `resource` would look like in a row, if both were ever named.
@@ -121,6 +121,6 @@ impl Shard {
     }
 }
 
-fn grants(rows: &Rows<RoleIndex>, count: u32) -> impl Iterator<Item = (u32, u32, RoleIndex)> {
-    (0..count).flat_map(|row| rows.row(row).iter().map(move |(on, role)| (row, on, role)))
+fn grants(holders: &Holders, count: u32) -> impl Iterator<Item = (u32, u32, RoleIndex)> {
+    (0..count).flat_map(|row| holders.get(row).grants.iter().map(move |(on, role)| (row, on, role)))
 }

@@ -28,6 +28,14 @@ impl RoleIndex {
     fn place(self) -> usize {
         (self.0 & !Self::CUSTOM).into()
     }
+
+    pub(super) fn bits(self) -> u16 {
+        self.0
+    }
+
+    pub(super) fn of_bits(bits: u16) -> Self {
+        Self(bits)
+    }
 }
 
 /// Roles that are not environment roles, as far as this shard knows, by place; and the organization's settings.
