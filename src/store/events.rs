@@ -1,0 +1,4 @@
+//! x
+pub(super) fn operations() -> Vec<super::api::Operation> {
+    Vec::new()
+}
