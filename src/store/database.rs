@@ -72,6 +72,14 @@ impl Engine {
         }
     }
 
+    /// The engine at the other end of a connection.
+    pub(super) fn behind(connection: &AnyConnection) -> Self {
+        match connection.backend_name() {
+            "SQLite" => Self::Sqlite,
+            _ => Self::Postgres,
+        }
+    }
+
     /// What begins a transaction that writes.
     fn begin_write(self) -> &'static str {
         match self {

@@ -30,11 +30,13 @@ pub(super) fn operations() -> Vec<Operation> {
         super::roles::operations(),
         super::resources::operations(),
         super::organizations::operations(),
+        super::users::operations(),
         super::groups::operations(),
         super::memberships::operations(),
         super::assignments::operations(),
         super::group_assignments::operations(),
         super::model::operations(),
+        super::events::operations(),
     ];
     nouns.into_iter().flatten().collect()
 }

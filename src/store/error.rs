@@ -35,6 +35,19 @@ pub enum StoreError {
         /// For people.
         message: Cow<'static, str>,
     },
+    /// The request makes no sense, field by field.
+    #[error("{message}")]
+    Rejected {
+        /// For programs.
+        code: &'static str,
+        /// For people.
+        message: Cow<'static, str>,
+        /// Which fields, and why.
+        errors: Vec<FieldError>,
+    },
+    /// A role for resources below the organization was to be an organization role (WorkOS contract R15).
+    #[error("role `{0}` is not for organizations: assign it on a resource")]
+    NotOrganizationRole(String),
     /// It contradicts what is there.
     #[error("{message}")]
     Conflict {
@@ -143,9 +156,9 @@ impl StoreError {
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound { .. } | Self::NoEndpoint => StatusCode::NOT_FOUND,
-            Self::BadRequest { .. } => StatusCode::BAD_REQUEST,
+            Self::BadRequest { .. } | Self::Rejected { .. } => StatusCode::BAD_REQUEST,
             Self::Conflict { .. } => StatusCode::CONFLICT,
-            Self::Unprocessable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Unprocessable { .. } | Self::NotOrganizationRole(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Database(_) | Self::Busy | Self::TimedOut => StatusCode::SERVICE_UNAVAILABLE,
@@ -159,7 +172,11 @@ impl StoreError {
             Self::Unauthorized => "unauthorized",
             Self::Forbidden(_) => "forbidden",
             Self::NotFound { .. } => "entity_not_found",
-            Self::BadRequest { code, .. } | Self::Conflict { code, .. } | Self::Unprocessable { code, .. } => code,
+            Self::BadRequest { code, .. }
+            | Self::Rejected { code, .. }
+            | Self::Conflict { code, .. }
+            | Self::Unprocessable { code, .. } => code,
+            Self::NotOrganizationRole(_) => "sub_resource_scoped_role_not_allowed",
             Self::TooLarge(_) => "request_too_large",
             Self::NoEndpoint => "endpoint_not_found",
             Self::NoMethod => "method_not_allowed",
@@ -191,11 +208,12 @@ impl IntoResponse for StoreError {
             tracing::error!(code = self.code(), error = %self, source, "a request failed");
         }
         let (message, code) = (self.to_string(), self.code().into());
-        let errors = match self {
-            Self::Unprocessable { errors, .. } => errors,
-            _ => Vec::new(),
+        let (errors, role_slug) = match self {
+            Self::Unprocessable { errors, .. } | Self::Rejected { errors, .. } => (errors, None),
+            Self::NotOrganizationRole(slug) => (Vec::new(), Some(slug)),
+            _ => (Vec::new(), None),
         };
-        let mut response = (status, Json(ErrorBody { message, code, errors, role_slug: None })).into_response();
+        let mut response = (status, Json(ErrorBody { message, code, errors, role_slug })).into_response();
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -7,6 +7,7 @@
 //! ```
 
 mod api;
+mod attributes;
 mod database;
 mod door;
 mod error;
@@ -18,6 +19,7 @@ mod keys;
 mod log;
 mod openapi;
 mod page;
+mod revocations;
 mod rows;
 mod server;
 mod time;
@@ -26,6 +28,7 @@ mod writer;
 
 mod assignments;
 mod effective;
+mod events;
 mod group_assignments;
 mod groups;
 mod memberships;
@@ -34,6 +37,7 @@ mod organizations;
 mod permissions;
 mod resources;
 mod roles;
+mod users;
 
 use std::sync::Arc;
 use std::time::Duration;

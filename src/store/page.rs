@@ -96,7 +96,7 @@ impl TryFrom<Number> for Limit {
 }
 
 impl Limit {
-    fn rows(self) -> usize {
+    pub(super) fn rows(self) -> usize {
         self.0 as usize
     }
 }

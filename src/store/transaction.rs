@@ -42,6 +42,7 @@ pub struct Transaction<'c> {
     pub(super) connection: &'c mut AnyConnection,
     engine: Engine,
     now: Millis,
+    seq: u64,
     ids: &'c mut Ids,
     draft: Draft,
 }
@@ -116,7 +117,12 @@ impl Ids {
 
 impl<'c> Transaction<'c> {
     pub(super) fn new(connection: &'c mut AnyConnection, engine: Engine, now: Millis, ids: &'c mut Ids) -> Self {
-        Self { connection, engine, now, ids, draft: Draft::default() }
+        Self { connection, engine, now, seq: 0, ids, draft: Draft::default() }
+    }
+
+    /// With the number that it gets if it writes anything.
+    pub(super) fn numbered(self, seq: u64) -> Self {
+        Self { seq, ..self }
     }
 
     pub(super) fn into_parts(self) -> (&'c mut AnyConnection, Draft) {
@@ -126,6 +132,11 @@ impl<'c> Transaction<'c> {
     /// The time of everything that this transaction writes.
     pub fn now(&self) -> Millis {
         self.now
+    }
+
+    /// The number in the log that this transaction gets.
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
     }
 
     /// A new id, greater than those before it: the prefix and a ULID.

@@ -126,9 +126,8 @@ impl Writer {
         let mut ledger = Ledger::default();
         let mut results = Vec::with_capacity(jobs.len());
         for job in jobs {
-            results.push(
-                one(Transaction::new(connection, engine, now, &mut self.ids), job, &mut head, &mut ledger).await?,
-            );
+            let tx = Transaction::new(connection, engine, now, &mut self.ids).numbered(head.seq + 1);
+            results.push(one(tx, job, &mut head, &mut ledger).await?);
         }
         ledger.write(connection, now, &mut self.ids).await?;
         if head.seq > before {
