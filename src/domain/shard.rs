@@ -55,6 +55,8 @@ pub struct Shard {
     pub(super) roles: Arc<Roles>,
     pub(super) member_groups: Rows<()>,
     pub(super) member_grants: Rows<RoleIndex>,
+    /// The roles that the identity provider gives to memberships, on the root; empty where it gives none.
+    pub(super) provided_roles: Rows<RoleIndex>,
     pub(super) group_grants: Rows<RoleIndex>,
     pub(super) labels: Option<Box<AssignmentIds>>,
     /// Named rows when it was built from all its rows, and memberships, groups and resources removed since.
@@ -105,6 +107,8 @@ pub(super) enum Holder {
     Direct,
     /// Assigned to a group it is in.
     Group(u32),
+    /// Given by the identity provider, before what is assigned to the membership.
+    IdentityProvider,
     /// Standing in for a missing direct organization role.
     Default,
 }
@@ -164,7 +168,7 @@ impl Shard {
         let names = [self.members.bytes(), self.groups.bytes(), self.resources.bytes()];
         let rows = self.member_groups.bytes() + self.member_grants.bytes() + self.group_grants.bytes();
         Memory {
-            decision: rows + self.statuses.bytes() + self.group_rows.bytes() + self.tree.bytes(),
+            decision: rows + self.provided_roles.bytes() + self.statuses.bytes() + self.group_rows.bytes() + self.tree.bytes(),
             names: names.iter().map(|(all, _)| all).sum(),
             text: names.iter().map(|(_, text)| text).sum(),
             assignment_ids: self.labels.as_ref().map_or(0, |ids| ids.members.bytes() + ids.groups.bytes()),
@@ -279,12 +283,17 @@ impl Shard {
         single.into_iter().chain(multiple.into_iter().flatten())
     }
 
-    /// The organization roles a membership has by itself: those assigned to it, else the default role (WorkOS contract R16). The default
-    /// role stands in for a missing direct organization role in both modes.
+    /// The organization roles a membership has by itself: those of the identity provider (WorkOS contract R27), else those assigned to it,
+    /// else the default role (R16). The default role stands in for a missing direct organization role in both modes.
     fn base_roles(&self, catalog: &Catalog, member: u32) -> SmallVec<[(Holder, RoleIndex); 4]> {
-        let direct = self.member_grants.row(member).tags_of(ROOT).iter().copied();
-        let mut roles: SmallVec<[_; 4]> =
-            direct.filter(|&role| self.exists(catalog, role)).map(|role| (Holder::Direct, role)).collect();
+        let there = |holder, row: Row<'_, RoleIndex>| {
+            let roles = row.tags_of(ROOT).iter().filter(|&&role| self.exists(catalog, role));
+            roles.map(|&role| (holder, role)).collect::<SmallVec<[_; 4]>>()
+        };
+        let mut roles = there(Holder::IdentityProvider, self.provided_roles.row(member));
+        if roles.is_empty() {
+            roles = there(Holder::Direct, self.member_grants.row(member));
+        }
         if roles.is_empty() {
             let default = self.roles.default_role(catalog).filter(|&role| self.exists(catalog, role));
             roles.extend(default.map(|role| (Holder::Default, role)));

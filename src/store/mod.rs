@@ -28,6 +28,7 @@ mod assignments;
 mod effective;
 mod group_assignments;
 mod groups;
+mod identity_provider;
 mod memberships;
 mod model;
 mod organizations;

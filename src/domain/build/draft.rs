@@ -47,6 +47,7 @@ impl<'a> Draft<'a> {
             roles: Arc::default(),
             member_groups: Rows::new(),
             member_grants: Rows::new(),
+            provided_roles: Rows::new(),
             group_grants: Rows::new(),
             labels: keep.assignment_ids.then(Box::<AssignmentIds>::default),
             built: 0,
@@ -109,6 +110,10 @@ impl<'a> Draft<'a> {
         self.grow();
         self.shard.statuses.set(row, Some(member.status));
         self.shard.members.link(row);
+        for role in &member.identity_provider_roles {
+            let role = self.role(role)?;
+            self.shard.provided_roles.insert(row, ROOT, role);
+        }
         self.add(|| OrganizationRecord::Member(member.clone()));
         Ok(())
     }
@@ -211,8 +216,12 @@ impl<'a> Draft<'a> {
     /// Takes a membership out; `gone` unless it is about to be put in again.
     pub(super) fn remove_member(&mut self, id: &MembershipId, gone: bool) {
         let Some((row, _)) = self.shard.member(id) else { return };
-        if let Some(record) = self.shard.member_record(row) {
+        if let Some(record) = self.shard.member_record(self.catalog, row) {
             self.subtract(|| OrganizationRecord::Member(record));
+        }
+        let provided = self.shard.provided_roles.row(row).tags.to_vec();
+        for role in provided {
+            self.shard.provided_roles.remove(row, ROOT, role);
         }
         self.shard.members.unlink(row);
         self.shard.statuses.set(row, None);
