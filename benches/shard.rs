@@ -56,6 +56,7 @@ fn advance(criterion: &mut Criterion) {
                     id: membership(company.members + 1),
                     user: user(company.members + 1),
                     status: MembershipStatus::Active,
+                    identity_provider_roles: Vec::new(),
                 })),
             ),
         ];

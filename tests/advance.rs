@@ -136,7 +136,12 @@ fn folder(place: usize, parent: Option<usize>) -> Resource {
 /// A chain of `depth` folders below the root; an admin on the topmost.
 fn chain(depth: usize) -> OrganizationRows {
     OrganizationRows {
-        members: vec![Member { id: membership(0, 0), user: user(0), status: MembershipStatus::Active }],
+        members: vec![Member {
+            id: membership(0, 0),
+            user: user(0),
+            status: MembershipStatus::Active,
+            identity_provider_roles: Vec::new(),
+        }],
         resources: (0..depth).map(|place| folder(place, place.checked_sub(1))).collect(),
         assignments: vec![Assignment {
             id: None,
@@ -302,6 +307,7 @@ fn wear_is_repaired_without_a_difference() {
             id: id(format!("om_{place}")),
             user: id(format!("user_{place}")),
             status: MembershipStatus::Active,
+            identity_provider_roles: Vec::new(),
         };
         let key = OrganizationKey::Member(member.id.clone());
         worn = worn

@@ -146,7 +146,12 @@ impl Company {
         let mut grants = Vec::with_capacity(members * 8);
         for place in 0..members {
             let id = membership(place);
-            rows.members.push(Member { id: id.clone(), user: user(place), status: MembershipStatus::Active });
+            rows.members.push(Member {
+                id: id.clone(),
+                user: user(place),
+                status: MembershipStatus::Active,
+                identity_provider_roles: Vec::new(),
+            });
             let group = group_ids[random.random_range(0..groups)].clone();
             rows.group_members.push(GroupMember { group, membership: id.clone() });
             for _ in 0..8 {

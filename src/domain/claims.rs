@@ -1,7 +1,7 @@
 //! What a token minted now would say of a membership: its organization-wide roles and permissions (WorkOS contract, section 5).
 
 use super::catalog::Catalog;
-use super::id::{MembershipId, OrganizationId, PermissionSlug, ResourceRef, ResourceTypeSlug, RoleSlug, UserId};
+use super::id::{Id, MembershipId, OrganizationId, PermissionSlug, ResourceRef, ResourceTypeSlug, RoleSlug, UserId};
 use super::record::Member;
 use super::shard::{Basis, ROOT, Shard};
 
@@ -24,7 +24,7 @@ impl Shard {
     /// The claims of a membership as of now; `None` when it is unknown. One that is not active has no roles.
     pub fn claims(&self, catalog: &Catalog, membership: &MembershipId) -> Option<Claims> {
         let (row, _) = self.member(membership)?;
-        let member = self.member_record(row)?;
+        let member = self.member_record(catalog, row)?;
         let mut roles = Vec::new();
         if self.active_member(membership).is_some() {
             let mut held: Vec<_> = self.organization_roles(catalog, row).map(|(_, role)| role).collect();
@@ -49,7 +49,7 @@ impl Shard {
     /// The membership of a user; `None` when there is none, or more than one.
     pub fn membership_of(&self, user: &UserId) -> Option<MembershipId> {
         let (row, _) = self.member_of(user)?;
-        Some(self.member_record(row)?.id)
+        Some(Id::known(self.members.id(row)))
     }
 }
 

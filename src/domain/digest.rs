@@ -74,6 +74,13 @@ impl Digest {
                     MembershipStatus::Inactive => 1,
                     MembershipStatus::Pending => 2,
                 });
+                // Most memberships have none, and the fingerprint they had before there was such a field.
+                if !member.identity_provider_roles.is_empty() {
+                    let mut roles: Vec<&str> = member.identity_provider_roles.iter().map(AsRef::as_ref).collect();
+                    roles.sort_unstable();
+                    roles.dedup();
+                    row.texts(&roles);
+                }
             }
             OrganizationRecord::Group(group) => {
                 row.kind(17).text(group.id.as_str());
@@ -225,7 +232,25 @@ mod tests {
     }
 
     fn member(status: MembershipStatus) -> OrganizationRecord {
-        OrganizationRecord::Member(Member { id: "om_1".parse().unwrap(), user: "user_1".parse().unwrap(), status })
+        OrganizationRecord::Member(Member {
+            id: "om_1".parse().unwrap(),
+            user: "user_1".parse().unwrap(),
+            status,
+            identity_provider_roles: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn roles_of_the_identity_provider_count_as_a_set() {
+        let with = |roles: &[&str]| {
+            let OrganizationRecord::Member(member) = member(MembershipStatus::Active) else { unreachable!() };
+            let identity_provider_roles = roles.iter().map(|role| role.parse().unwrap()).collect();
+            let record = OrganizationRecord::Member(Member { identity_provider_roles, ..member });
+            Digest::of_organization_row(&organization(), None, &record)
+        };
+        assert_eq!(with(&["role_a", "role_b"]), with(&["role_b", "role_a", "role_b"]));
+        assert_ne!(with(&["role_a"]), with(&[]));
+        assert_ne!(with(&["role_a"]), with(&["role_b"]));
     }
 
     #[test]

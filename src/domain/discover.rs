@@ -72,6 +72,8 @@ pub enum Via {
     Direct,
     /// Assigned to this group, which the membership is in.
     Group(GroupId),
+    /// Given by the identity provider.
+    IdentityProvider,
     /// Standing in for a missing direct organization role.
     DefaultRole,
 }
@@ -173,7 +175,7 @@ impl Shard {
         };
         let (Some(asked), Some(resource)) = (self.asked(catalog, permission), resource) else { return Vec::new() };
         let access = |row| {
-            let member = self.member_record(row).filter(|member| member.status == MembershipStatus::Active)?;
+            let member = self.member_record(catalog, row).filter(|member| member.status == MembershipStatus::Active)?;
             let grant = self.nearest(catalog, row, asked, resource)?;
             Some(Access { member, basis: Basis::Grant(grant), direct: grant.on == resource })
         };
@@ -221,6 +223,7 @@ impl Shard {
             Holder::Group(group) => {
                 (Via::Group(Id::known(self.groups.id(group))), self.group_assignment_id(group, on, role))
             }
+            Holder::IdentityProvider => (Via::IdentityProvider, None),
             Holder::Default => (Via::DefaultRole, None),
         };
         let chain = self.chain(asked);
@@ -297,6 +300,7 @@ impl fmt::Display for GrantDescription {
         match &self.via {
             Via::Direct => f.write_str(", assigned to the membership")?,
             Via::Group(group) => write!(f, ", through group `{group}`")?,
+            Via::IdentityProvider => f.write_str(", given by the identity provider")?,
             Via::DefaultRole => f.write_str(", the default role")?,
         }
         match &self.assignment {

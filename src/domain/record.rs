@@ -112,7 +112,12 @@ mod tests {
 
     #[test]
     fn of_two_changes_of_one_row_the_later_counts() {
-        let member = |status| Member { id: "om_1".parse().unwrap(), user: "user_1".parse().unwrap(), status };
+        let member = |status| Member {
+            id: "om_1".parse().unwrap(),
+            user: "user_1".parse().unwrap(),
+            status,
+            identity_provider_roles: Vec::new(),
+        };
         let put = |status| Change::Put(OrganizationRecord::Member(member(status)));
         let changes = [put(MembershipStatus::Active), put(MembershipStatus::Pending)];
         assert_eq!(last_for_each_row(&changes), [&changes[1]]);

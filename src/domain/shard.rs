@@ -69,6 +69,8 @@ pub struct Shard {
     /// No resource stands further below the root; the bound is not always tight.
     pub(super) depth: usize,
     pub(super) roles: Arc<Roles>,
+    /// The roles that the identity provider gives to memberships, on the root; empty where it gives none.
+    pub(super) provided: Holders,
     pub(super) labels: Option<Box<AssignmentIds>>,
     /// Named rows when it was built from all its rows, and memberships, groups and resources removed since.
     pub(super) built: u32,
@@ -118,6 +120,8 @@ pub(super) enum Holder {
     Direct,
     /// Assigned to a group it is in.
     Group(u32),
+    /// Given by the identity provider, before what is assigned to the membership.
+    IdentityProvider,
     /// Standing in for a missing direct organization role.
     Default,
 }
@@ -176,7 +180,7 @@ impl Shard {
     pub fn memory(&self) -> Memory {
         let names = [self.members.bytes(), self.groups.bytes(), self.resources.bytes()];
         Memory {
-            decision: self.member_holders.bytes() + self.group_holders.bytes() + self.tree.bytes(),
+            decision: self.member_holders.bytes() + self.provided.bytes() + self.group_holders.bytes() + self.tree.bytes(),
             names: names.iter().map(|(all, _)| all).sum(),
             text: names.iter().map(|(_, text)| text).sum(),
             assignment_ids: self.labels.as_ref().map_or(0, |ids| ids.members.bytes() + ids.groups.bytes()),
@@ -304,12 +308,17 @@ impl Shard {
         single.into_iter().chain(multiple.into_iter().flatten())
     }
 
-    /// The organization roles a membership has by itself: those assigned to it, else the default role (WorkOS contract R16). The default
-    /// role stands in for a missing direct organization role in both modes.
+    /// The organization roles a membership has by itself: those of the identity provider (WorkOS contract R27), else those assigned to it,
+    /// else the default role (R16). The default role stands in for a missing direct organization role in both modes.
     fn base_roles(&self, catalog: &Catalog, member: u32) -> SmallVec<[(Holder, RoleIndex); 4]> {
-        let direct = self.member_holders.get(member).grants.roles_on(ROOT);
-        let mut roles: SmallVec<[_; 4]> =
-            direct.filter(|&role| self.exists(catalog, role)).map(|role| (Holder::Direct, role)).collect();
+        let there = |holder, row: Row<'_>| {
+            let roles = row.roles_on(ROOT).filter(|&role| self.exists(catalog, role));
+            roles.map(|role| (holder, role)).collect::<SmallVec<[_; 4]>>()
+        };
+        let mut roles = there(Holder::IdentityProvider, self.provided.get(member).grants);
+        if roles.is_empty() {
+            roles = there(Holder::Direct, self.member_holders.get(member).grants);
+        }
         if roles.is_empty() {
             let default = self.roles.default_role(catalog).filter(|&role| self.exists(catalog, role));
             roles.extend(default.map(|role| (Holder::Default, role)));

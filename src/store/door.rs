@@ -35,6 +35,7 @@ pub(super) fn operations() -> Vec<Operation> {
         super::memberships::operations(),
         super::assignments::operations(),
         super::group_assignments::operations(),
+        super::identity_provider::operations(),
         super::model::operations(),
         super::events::operations(),
     ];

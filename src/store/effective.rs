@@ -103,7 +103,7 @@ async fn organization_roles(
     let query = |text: String| sqlx::query(AssertSqlSafe(text)).bind(organization.clone()).bind(these.clone());
     let listed = engine.texts_of(2);
     let text = format!(
-        "SELECT id, user_id, status, identity_provider_groups FROM memberships \
+        "SELECT id, user_id, status, identity_provider_roles FROM memberships \
          WHERE organization_id = $1 AND id IN ({listed})"
     );
     let members = read_all(connection, query(text), rows::member).await?;

@@ -197,7 +197,7 @@ impl Write for NewMembership {
             return Reply::created(&announce(tx, "organization_membership.updated", &row).await?);
         }
         let id = MembershipId::new(&tx.id("om_"))?;
-        let member = Member { id: id.clone(), user: self.user_id.clone(), status: MembershipStatus::Active };
+        let member = Member { id: id.clone(), user: self.user_id.clone(), status: MembershipStatus::Active, identity_provider_roles: Vec::new() };
         let statement = "INSERT INTO memberships (id, organization_id, user_id, status, directory_managed, \
                          custom_attributes, identity_provider_groups, created_at, updated_at) \
                          VALUES ($1, $2, $3, 'active', 0, '{}', '[]', $4, $4)";
@@ -235,7 +235,7 @@ async fn announce(
 /// # Errors
 /// [`StoreError::NotFound`]
 pub(super) async fn find(connection: &mut AnyConnection, id: &MembershipId) -> Result<MembershipRow, StoreError> {
-    let statement = "SELECT id, organization_id, user_id, status FROM memberships WHERE id = $1";
+    let statement = "SELECT id, organization_id, user_id, status, identity_provider_roles FROM memberships WHERE id = $1";
     let row = sqlx::query(statement).bind(id.clone()).fetch_optional(connection).await?;
     let row = row.ok_or_else(|| StoreError::not_found("organization membership", id))?;
     Ok(MembershipRow { organization: row.try_get("organization_id")?, member: rows::member(&row)? })

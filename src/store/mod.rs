@@ -31,6 +31,7 @@ mod effective;
 mod events;
 mod group_assignments;
 mod groups;
+mod identity_provider;
 mod memberships;
 mod model;
 mod organizations;

@@ -1,5 +1,7 @@
 //! The model of the environment: resource types, settings, and the file that declares them all.
 
+mod types;
+
 use async_trait::async_trait;
 use sqlx::AnyConnection;
 
@@ -8,6 +10,8 @@ use super::error::StoreError;
 use super::transaction::{Reply, Transaction, Write};
 use crate::domain::record::{EnvironmentRole, EnvironmentSettings, RoleMode};
 use crate::domain::{CatalogRecord, ResourceTypeSlug, RoleId, RoleSlug};
+
+pub(super) use types::types;
 
 pub(super) fn operations() -> Vec<Operation> {
     Vec::new()

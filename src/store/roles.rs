@@ -1,5 +1,12 @@
 //! Roles of the environment and of organizations (WorkOS contract, sections 1.2 and 1.3).
 
+mod custom;
+mod environment;
+mod order;
+mod removal;
+mod settings;
+mod stored;
+
 use sqlx::{AnyConnection, Row};
 
 use super::api::Operation;
@@ -7,8 +14,12 @@ use super::error::StoreError;
 use super::transaction::Transaction;
 use crate::domain::{OrganizationId, PermissionSlug, ResourceTypeSlug, RoleId, RoleSlug};
 
+pub(super) use order::Order;
+pub(super) use removal::{Losses, Removal};
+pub(super) use stored::{Happened, StoredRole};
+
 pub(super) fn operations() -> Vec<Operation> {
-    Vec::new()
+    [environment::operations(), custom::operations(), settings::operations()].into_iter().flatten().collect()
 }
 
 /// A role as other nouns need it.
@@ -42,6 +53,25 @@ pub(super) async fn resolve(
     })
 }
 
+/// The organization-wide role that this slug means in this organization.
+///
+/// # Errors
+/// [`StoreError::NotFound`], and 422 `invalid_role` for a role that is assigned on resources.
+pub(super) async fn resolve_organization_wide(
+    connection: &mut AnyConnection,
+    organization: &OrganizationId,
+    slug: &RoleSlug,
+    field: &str,
+) -> Result<RoleRow, StoreError> {
+    let role = resolve(connection, organization, slug).await?;
+    if !role.resource_type.is_organization() {
+        let message =
+            format!("role `{slug}` is of type `{}`, expected a role of type `organization`", role.resource_type);
+        return Err(StoreError::invalid(field, "invalid_role", message));
+    }
+    Ok(role)
+}
+
 /// The role that stands in for a missing direct organization role: the organization's own default, else the environment's.
 pub(super) async fn default_of(
     connection: &mut AnyConnection,
@@ -55,6 +85,20 @@ pub(super) async fn default_of(
 
 /// Takes a permission out of every role (WorkOS contract R26).
 pub(super) async fn forget_permission(tx: &mut Transaction<'_>, slug: &PermissionSlug) -> Result<(), StoreError> {
+    let mut holders = stored::holders(tx.connection, slug).await?;
+    if holders.is_empty() {
+        return Ok(());
+    }
+    let statement = "UPDATE roles SET updated_at = $1 \
+                     WHERE id IN (SELECT role_id FROM role_permissions WHERE permission_slug = $2)";
+    tx.execute(sqlx::query(statement).bind(tx.now().0).bind(slug.clone())).await?;
     tx.execute(sqlx::query("DELETE FROM role_permissions WHERE permission_slug = $1").bind(slug.clone())).await?;
+    let now = tx.now();
+    for role in &mut holders {
+        role.permissions.retain(|held| held != slug);
+        role.updated_at = now;
+        role.note(tx);
+        role.publish(tx, Happened::Updated)?;
+    }
     Ok(())
 }

@@ -98,7 +98,7 @@ pub(super) async fn organization(
     .await?;
     let Some(settings) = settings.into_iter().next() else { return Ok(None) };
     let roles = custom_roles(connection, id).await?;
-    let statement = "SELECT id, user_id, status FROM memberships WHERE organization_id = $1";
+    let statement = "SELECT id, user_id, status, identity_provider_roles FROM memberships WHERE organization_id = $1";
     let members = read_all(connection, sqlx::query(statement).bind(id.clone()), member).await?;
     let statement = "SELECT id FROM user_groups WHERE organization_id = $1";
     let groups =
@@ -160,14 +160,15 @@ pub(super) async fn custom_roles(
     .await
 }
 
-/// A membership, from `id, user_id, status`.
+/// A membership, from `id, user_id, status, identity_provider_roles`.
 pub(super) fn member(row: &AnyRow) -> Result<Member, StoreError> {
     let status = match row.try_get::<String, _>("status")?.as_str() {
         "active" => MembershipStatus::Active,
         "pending" => MembershipStatus::Pending,
         _ => MembershipStatus::Inactive,
     };
-    Ok(Member { id: row.try_get("id")?, user: row.try_get("user_id")?, status })
+    let identity_provider_roles = serde_json::from_str(&row.try_get::<String, _>("identity_provider_roles")?)?;
+    Ok(Member { id: row.try_get("id")?, user: row.try_get("user_id")?, status, identity_provider_roles })
 }
 
 /// A resource, from `id, resource_type_slug, external_id, parent_id`.

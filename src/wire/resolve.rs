@@ -176,6 +176,7 @@ impl<'a> Resolver<'a> {
                 id: membership.id.clone(),
                 user: membership.user.clone(),
                 status: membership.status,
+                identity_provider_roles: Vec::new(),
             });
             for (index, slug) in membership.roles.iter().enumerate() {
                 let at = at.key("roles").item(index);

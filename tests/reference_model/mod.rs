@@ -203,7 +203,12 @@ impl<'a> Model<'a> {
         let on_root = |resource: &Option<_>| resource.is_none() || resource.as_ref() == root.map(|root| &root.id);
         let direct = self.rows.assignments.iter();
         let direct = direct.filter(|row| row.membership == *membership && on_root(&row.resource));
-        let mut roles: Vec<&RoleId> = direct.map(|row| &row.role).filter(|id| self.role(id).is_some()).collect();
+        let members = self.rows.members.iter().filter(|row| row.id == *membership);
+        let provided = members.flat_map(|row| &row.identity_provider_roles);
+        let mut roles: Vec<&RoleId> = provided.filter(|id| self.role(id).is_some()).collect();
+        if roles.is_empty() {
+            roles.extend(direct.map(|row| &row.role).filter(|id| self.role(id).is_some()));
+        }
         if roles.is_empty() {
             let own = self.rows.settings.as_ref().and_then(|settings| settings.default_role.as_ref());
             let environment = self.catalog.settings.as_ref().and_then(|settings| settings.default_role.as_ref());

@@ -155,6 +155,7 @@ pub fn organization_record(o: u8, (kind, a, b, c): Seed) -> OrganizationRecord {
                 1 => MembershipStatus::Pending,
                 _ => MembershipStatus::Active,
             },
+            identity_provider_roles: provided_roles(o, (a, b, c)),
         }),
         4 => OrganizationRecord::Group(Group { id: group(o, a) }),
         5..8 => OrganizationRecord::GroupMember(GroupMember { group: group(o, a), membership: membership(o, b % 7) }),
@@ -242,6 +243,18 @@ fn role(organization: u8, place: u8) -> portcullis::domain::RoleId {
         }
         _ => id("role_none"),
     }
+}
+
+/// Now and then one role or two of the identity provider, some of them unknown; sorted, as the engine gives them back.
+fn provided_roles(organization: u8, (a, b, c): (u8, u8, u8)) -> Vec<portcullis::domain::RoleId> {
+    let mut roles = match c % 4 {
+        0 => vec![role(organization, b)],
+        1 => vec![role(organization, b), role(organization, a)],
+        _ => Vec::new(),
+    };
+    roles.sort_unstable();
+    roles.dedup();
+    roles
 }
 
 /// Where a role is assigned: organization-wide, with the root named or not (either way always the same for one holder and role, because

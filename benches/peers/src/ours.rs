@@ -132,7 +132,12 @@ fn rows(world: &World, organization: &OrganizationId) -> Result<OrganizationRows
     }
     for (number, grants) in (0..).zip(&world.members) {
         let membership = membership(number)?;
-        rows.members.push(Member { id: membership.clone(), user: user(number)?, status: MembershipStatus::Active });
+        rows.members.push(Member {
+            id: membership.clone(),
+            user: user(number)?,
+            status: MembershipStatus::Active,
+            identity_provider_roles: Vec::new(),
+        });
         let group = group(world::group_of(number))?;
         rows.group_members.push(GroupMember { group, membership: membership.clone() });
         for grant in grants {

@@ -11,7 +11,12 @@ impl Shard {
         let member = |id: &crate::domain::id::MembershipId| self.members.find(id.as_str());
         let group = |id: &crate::domain::id::GroupId| self.groups.find(id.as_str());
         match record {
-            OrganizationRecord::Member(_) | OrganizationRecord::Group(_) => {}
+            OrganizationRecord::Member(member) => {
+                for role in &member.identity_provider_roles {
+                    self.note_role(catalog, self.roles.find(catalog, role), anomalies);
+                }
+            }
+            OrganizationRecord::Group(_) => {}
             OrganizationRecord::GroupMember(edge) => {
                 self.note_member(member(&edge.membership), anomalies);
                 self.note_group(group(&edge.group), anomalies);
@@ -60,6 +65,9 @@ impl Shard {
         }
         (0..self.tree.len()).for_each(|row| self.note_parent(Some(row), anomalies));
         for member in 0..self.members.len() {
+            for role in self.provided.get(member).grants.roles_on(ROOT) {
+                self.note_role(catalog, Some(role), anomalies);
+            }
             let held = self.member_holders.get(member);
             for &group in held.groups {
                 self.note_member(Some(member), anomalies);

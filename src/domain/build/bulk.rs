@@ -50,6 +50,7 @@ pub(super) fn shard(
     let of_groups =
         ends.connect(&rows.group_assignments, |row| (row.group.as_str(), row.resource.as_ref(), &row.role))?;
 
+    let provided = provided(catalog, &mut roles, &members.names, &rows.members)?;
     members.marks.resize(members.names.len() as usize, ABSENT);
     groups.marks.resize(groups.names.len() as usize, ABSENT);
     resources.nodes.resize(resources.names.len() as usize, Node::absent());
@@ -72,6 +73,7 @@ pub(super) fn shard(
         generation: catalog.generation(),
         members,
         member_holders,
+        provided,
         groups,
         group_holders,
         resources: names,
@@ -95,6 +97,32 @@ fn define(catalog: &Catalog, rows: &OrganizationRows) -> Result<Roles, BuildErro
     }
     roles.configure(catalog, rows.settings.clone()).map_err(|_| BuildError::TooManyRoles)?;
     Ok(roles)
+}
+
+/// What the identity provider gives; of two rows of one membership the later counts.
+fn provided(
+    catalog: &Catalog,
+    roles: &mut Roles,
+    names: &Names,
+    members: &[Member],
+) -> Result<Holders, BuildError> {
+    let mut last: HashMap<u32, &[RoleId]> = HashMap::new();
+    for member in members {
+        // Most organizations have none, and pay nothing for it.
+        if member.identity_provider_roles.is_empty() && last.is_empty() {
+            continue;
+        }
+        let Some(row) = names.find(member.id.as_str()) else { continue };
+        last.insert(row, &member.identity_provider_roles);
+    }
+    let mut provided = Holders::pack(&[], &[], &[]);
+    for (row, ids) in last {
+        for id in ids {
+            let role = roles.intern(catalog, id).map_err(|fault| refused(fault, id))?;
+            provided.add_grant(row, ROOT, role);
+        }
+    }
+    Ok(provided)
 }
 
 /// Memberships, or groups.

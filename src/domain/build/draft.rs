@@ -74,6 +74,10 @@ impl<'a> Draft<'a> {
         let row = self.shard.members.describe(member.id.as_str(), 0, member.user.as_str())?;
         self.shard.member_holders.set_mark(row, mark(member.status));
         self.shard.members.link(row);
+        for role in &member.identity_provider_roles {
+            let role = self.role(role)?;
+            self.shard.provided.add_grant(row, ROOT, role);
+        }
         self.add(|| OrganizationRecord::Member(member.clone()));
         Ok(())
     }
@@ -168,8 +172,12 @@ impl<'a> Draft<'a> {
     /// Takes a membership out; `gone` unless it is about to be put in again.
     fn remove_member(&mut self, id: &MembershipId, gone: bool) {
         let Some((row, _)) = self.shard.member(id) else { return };
-        if let Some(record) = self.shard.member_record(row) {
+        if let Some(record) = self.shard.member_record(self.catalog, row) {
             self.subtract(|| OrganizationRecord::Member(record));
+        }
+        let provided: Vec<_> = self.shard.provided.get(row).grants.roles_on(ROOT).collect();
+        for role in provided {
+            self.shard.provided.remove_grant(row, ROOT, role);
         }
         self.shard.members.unlink(row);
         self.shard.member_holders.set_mark(row, ABSENT);

@@ -29,6 +29,10 @@ pub struct Member {
     pub user: UserId,
     /// Whether it counts.
     pub status: MembershipStatus,
+    /// The roles that the identity provider gives it; they stand in for its direct organization roles (WorkOS contract R27). Order and
+    /// repetition mean nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub identity_provider_roles: Vec<RoleId>,
 }
 
 /// A group. Groups hold memberships, never groups.

@@ -12,7 +12,7 @@ use crate::domain::shard::RoleIndex;
 impl Shard {
     /// Every row, kind by kind. The root is named by leaving it out, as [`record`](crate::domain::record) says.
     pub fn records(&self, catalog: &Catalog) -> impl Iterator<Item = OrganizationRecord> {
-        let members = (0..self.members.len()).filter_map(|row| self.member_record(row)).map(OrganizationRecord::Member);
+        let members = (0..self.members.len()).filter_map(|row| self.member_record(catalog, row)).map(OrganizationRecord::Member);
         let groups = (0..self.groups.len())
             .filter(|&row| self.has_group(row))
             .map(|row| OrganizationRecord::Group(Group { id: Id::known(self.groups.id(row)) }));
@@ -65,9 +65,14 @@ impl Shard {
     }
 
     /// The membership at `row`, if it is there.
-    pub(in crate::domain) fn member_record(&self, row: u32) -> Option<Member> {
+    pub(in crate::domain) fn member_record(&self, catalog: &Catalog, row: u32) -> Option<Member> {
         let status = self.status(row)?;
-        Some(Member { id: Id::known(self.members.id(row)), user: Id::known(self.members.alias(row)), status })
+        let provided = self.provided.get(row).grants.roles_on(ROOT);
+        let mut identity_provider_roles: Vec<RoleId> =
+            provided.filter_map(|role| self.roles.id(catalog, role).cloned()).collect();
+        identity_provider_roles.sort_unstable();
+        let (id, user) = (Id::known(self.members.id(row)), Id::known(self.members.alias(row)));
+        Some(Member { id, user, status, identity_provider_roles })
     }
 
     /// The resource at `row`, if it is there.

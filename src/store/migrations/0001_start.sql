@@ -150,6 +150,7 @@ CREATE TABLE memberships (
     directory_managed BIGINT NOT NULL,
     custom_attributes TEXT NOT NULL, -- JSON
     identity_provider_groups TEXT NOT NULL, -- JSON: names
+    identity_provider_roles TEXT NOT NULL DEFAULT '[]', -- JSON: role ids, sorted; what the groups are mapped to
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     UNIQUE (user_id, organization_id)
