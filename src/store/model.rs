@@ -1,20 +1,70 @@
 //! The model of the environment: resource types, settings, and the file that declares them all.
 
+mod apply;
+mod difference;
+mod plan;
+mod read;
 mod types;
 
 use async_trait::async_trait;
+use axum::extract::State;
 use sqlx::AnyConnection;
 
+use self::difference::Difference;
+use self::read::Stored;
+use super::Store;
 use super::api::Operation;
 use super::error::StoreError;
+use super::extract::Body;
+use super::keys::{Author, Scope};
 use super::transaction::{Reply, Transaction, Write};
+use super::writer::Committed;
 use crate::domain::record::{EnvironmentRole, EnvironmentSettings, RoleMode};
 use crate::domain::{CatalogRecord, ResourceTypeSlug, RoleId, RoleSlug};
+use crate::wire::Model;
 
 pub(super) use types::types;
 
 pub(super) fn operations() -> Vec<Operation> {
-    Vec::new()
+    const MODEL: &str = "/portcullis/v1/model";
+    vec![
+        Operation::get(MODEL, "getModel", get).gives::<Model>(200),
+        Operation::put(MODEL, "setModel", set).takes::<Model>().gives::<Model>(200).fails(&[409]),
+        Operation::post("/portcullis/v1/model/plan", "planModel", plan::plan)
+            .needs(Scope::Read)
+            .takes::<Model>()
+            .gives::<plan::Plan>(200)
+            .fails(&[409]),
+    ]
+}
+
+async fn get(State(store): State<Store>) -> Result<axum::Json<Model>, StoreError> {
+    let mut connection = store.read().await?;
+    Ok(axum::Json(Stored::read(&mut connection).await?.model()))
+}
+
+async fn set(
+    State(store): State<Store>,
+    author: Author,
+    Body(model): Body<Model>,
+) -> Result<Committed, StoreError> {
+    store.write(author, PutModel(model)).await
+}
+
+/// The whole model in place of the one before: what it does not name goes.
+pub(super) struct PutModel(pub(super) Model);
+
+#[async_trait]
+impl Write for PutModel {
+    async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
+        difference::validate(&self.0)?;
+        let before = Stored::read(tx.connection).await?;
+        let now = tx.now();
+        let difference = Difference::between(before, &self.0, now, |_| Ok(tx.id("role_").parse()?))?;
+        difference.check(tx.connection).await?;
+        apply::apply(tx, &difference).await?;
+        Reply::ok(&Stored::read(tx.connection).await?.model())
+    }
 }
 
 /// What every environment begins with: single-role mode and the role `member`, the default one (WorkOS contract R16).

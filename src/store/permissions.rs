@@ -117,21 +117,8 @@ impl Write for NewPermission {
         }
         let resource_type = self.resource_type_slug.clone().unwrap_or_else(ResourceTypeSlug::organization);
         super::model::require_resource_type(tx.connection, &resource_type).await?;
-        let now = tx.now();
-        let statement = "INSERT INTO permissions \
-                         (id, slug, name, description, resource_type_slug, is_system, created_at, updated_at) \
-                         VALUES ($1, $2, $3, $4, $5, 0, $6, $6)";
-        let statement = sqlx::query(statement)
-            .bind(tx.id("perm_"))
-            .bind(self.slug.clone())
-            .bind(self.name.as_str().to_owned())
-            .bind(self.description.as_ref().map(|text| text.as_str().to_owned()))
-            .bind(resource_type.clone())
-            .bind(now.0);
-        tx.execute(statement).await?;
-        tx.put_catalog(CatalogRecord::Permission(record::Permission { slug: self.slug.clone(), resource_type }));
-        let permission = find(tx.connection, &self.slug).await?;
-        tx.event("permission.created", None, &permission)?;
+        let description = self.description.as_ref().map(Description::as_str);
+        let permission = insert(tx, &self.slug, self.name.as_str(), description, &resource_type).await?;
         Reply::created(&permission)
     }
 }
@@ -148,16 +135,7 @@ impl Write for UpdatePermission {
         if (name, description) == (before.name.as_str(), before.description.as_deref()) {
             return Reply::ok(&before);
         }
-        let statement =
-            sqlx::query("UPDATE permissions SET name = $1, description = $2, updated_at = $3 WHERE slug = $4")
-                .bind(name.to_owned())
-                .bind(description.map(ToOwned::to_owned))
-                .bind(tx.now().0)
-                .bind(self.slug.clone());
-        tx.execute(statement).await?;
-        let permission = find(tx.connection, &self.slug).await?;
-        tx.event("permission.updated", None, &permission)?;
-        Reply::ok(&permission)
+        Reply::ok(&describe(tx, &self.slug, name, description).await?)
     }
 }
 
@@ -169,12 +147,65 @@ impl Write for DeletePermission {
         if permission.system {
             return Err(StoreError::Forbidden("a system permission cannot be deleted".into()));
         }
-        roles::forget_permission(tx, &self.0).await?;
-        tx.execute(sqlx::query("DELETE FROM permissions WHERE slug = $1").bind(self.0.clone())).await?;
-        tx.delete_catalog(CatalogKey::Permission(self.0.clone()));
-        tx.event("permission.deleted", None, &permission)?;
+        remove(tx, &self.0, &permission).await?;
         Ok(Reply::no_content())
     }
+}
+
+/// Declares a permission. There must be none with this slug.
+pub(super) async fn insert(
+    tx: &mut Transaction<'_>,
+    slug: &PermissionSlug,
+    name: &str,
+    description: Option<&str>,
+    resource_type: &ResourceTypeSlug,
+) -> Result<Permission, StoreError> {
+    let statement = "INSERT INTO permissions \
+                     (id, slug, name, description, resource_type_slug, is_system, created_at, updated_at) \
+                     VALUES ($1, $2, $3, $4, $5, 0, $6, $6)";
+    let statement = sqlx::query(statement)
+        .bind(tx.id("perm_"))
+        .bind(slug.clone())
+        .bind(name.to_owned())
+        .bind(description.map(ToOwned::to_owned))
+        .bind(resource_type.clone())
+        .bind(tx.now().0);
+    tx.execute(statement).await?;
+    let record = record::Permission { slug: slug.clone(), resource_type: resource_type.clone() };
+    tx.put_catalog(CatalogRecord::Permission(record));
+    let permission = find(tx.connection, slug).await?;
+    tx.event("permission.created", None, &permission)?;
+    Ok(permission)
+}
+
+/// Gives a permission another name and description.
+pub(super) async fn describe(
+    tx: &mut Transaction<'_>,
+    slug: &PermissionSlug,
+    name: &str,
+    description: Option<&str>,
+) -> Result<Permission, StoreError> {
+    let statement = sqlx::query("UPDATE permissions SET name = $1, description = $2, updated_at = $3 WHERE slug = $4")
+        .bind(name.to_owned())
+        .bind(description.map(ToOwned::to_owned))
+        .bind(tx.now().0)
+        .bind(slug.clone());
+    tx.execute(statement).await?;
+    let permission = find(tx.connection, slug).await?;
+    tx.event("permission.updated", None, &permission)?;
+    Ok(permission)
+}
+
+/// Takes a permission out of every role and deletes it.
+pub(super) async fn remove(
+    tx: &mut Transaction<'_>,
+    slug: &PermissionSlug,
+    permission: &Permission,
+) -> Result<(), StoreError> {
+    roles::forget_permission(tx, slug).await?;
+    tx.execute(sqlx::query("DELETE FROM permissions WHERE slug = $1").bind(slug.clone())).await?;
+    tx.delete_catalog(CatalogKey::Permission(slug.clone()));
+    tx.event("permission.deleted", None, permission)
 }
 
 /// The permission with this slug.

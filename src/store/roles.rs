@@ -16,7 +16,7 @@ use crate::domain::{OrganizationId, PermissionSlug, ResourceTypeSlug, RoleId, Ro
 
 pub(super) use order::Order;
 pub(super) use removal::{Losses, Removal};
-pub(super) use stored::{Happened, StoredRole};
+pub(super) use stored::{Happened, StoredRole, of_environment, of_organizations};
 
 pub(super) fn operations() -> Vec<Operation> {
     [environment::operations(), custom::operations(), settings::operations()].into_iter().flatten().collect()
