@@ -34,6 +34,8 @@ pub(super) fn operations() -> Vec<Operation> {
         super::memberships::operations(),
         super::assignments::operations(),
         super::group_assignments::operations(),
+        super::checks::operations(),
+        super::audit::operations(),
         super::model::operations(),
     ];
     nouns.into_iter().flatten().collect()

@@ -20,6 +20,14 @@ pub(super) struct MembershipRow {
     pub(super) member: Member,
 }
 
+/// These memberships with their users, in no particular order.
+pub(super) async fn with_users(
+    _connection: &mut AnyConnection,
+    _ids: &[MembershipId],
+) -> Result<Vec<crate::wire::api::Membership>, StoreError> {
+    Ok(Vec::new())
+}
+
 /// The membership with this id.
 ///
 /// # Errors

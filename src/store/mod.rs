@@ -22,9 +22,12 @@ mod rows;
 mod server;
 mod time;
 mod transaction;
+mod verify;
 mod writer;
 
 mod assignments;
+mod audit;
+mod checks;
 mod effective;
 mod group_assignments;
 mod groups;
@@ -49,6 +52,7 @@ pub use keys::{ApiKey, ApiKeys, Author, Scope};
 pub use server::Server;
 pub use time::Millis;
 pub use transaction::{Reply, Transaction, Write};
+pub use verify::Verification;
 pub use writer::Committed;
 
 use self::database::Database;
@@ -73,6 +77,11 @@ pub struct Settings {
     pub api_keys: ApiKeys,
     /// The longest that a request may take.
     pub request_timeout: Duration,
+    /// How many levels of resources there may be below the root: 5 unless set, at most 64 (our decision D7).
+    pub max_depth: usize,
+    /// For tests: a new database whose foreign keys refuse where they would otherwise cascade, so that a row which was forgotten is noticed.
+    #[doc(hidden)]
+    pub strict_foreign_keys: bool,
 }
 
 /// A running store. Cheap to clone; every handler has one.
@@ -93,7 +102,7 @@ impl Store {
     /// # Errors
     /// [`DatabaseError`]
     pub async fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, DatabaseError> {
-        let database = Database::open(&settings.database, settings.readers).await?;
+        let database = Database::open(&settings.database, settings.readers, settings.strict_foreign_keys).await?;
         let (jobs, waiting) = mpsc::channel(MOST_WAITING);
         let writer =
             Writer { database: database.clone(), clock: Arc::clone(&clock), jobs: waiting, ids: Ids::default() };

@@ -94,6 +94,8 @@ pub fn settings(database: &str) -> Settings {
             ApiKey::new("reader", "sk_test_read", vec![Scope::Read]),
         ]),
         request_timeout: Duration::from_secs(30),
+        max_depth: 5,
+        strict_foreign_keys: false,
     }
 }
 
