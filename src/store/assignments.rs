@@ -1,18 +1,168 @@
 //! Role assignments of memberships (WorkOS contract, section 1.5).
+//!
+//! Those that come from groups are answered beside the others and are not stored: they follow from the group's assignment and from who is
+//! in the group.
 
+mod list;
+mod write;
+
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::json;
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AssertSqlSafe, Row};
+use sqlx::{AssertSqlSafe, Row};
 
 use super::api::Operation;
-use super::error::StoreError;
+use super::error::{FieldError, StoreError};
+use super::extract::{Body, Path, Query};
+use super::keys::Author;
+use super::page::PageQuery;
+use super::resources::{Place, ResourceRow, Target};
+use super::roles::RoleRow;
 use super::rows::read_all;
 use super::transaction::Transaction;
+use super::writer::Committed;
+use super::{Store, memberships};
 use crate::domain::record::{Assignment, OrganizationKey};
-use crate::domain::{MembershipId, OrganizationId, OrganizationRecord, ResourceId, RoleId};
+use crate::domain::{
+    AssignmentId, ExternalId, MembershipId, OrganizationId, OrganizationRecord, ResourceId, ResourceTypeSlug, RoleId,
+    RoleSlug,
+};
+use crate::wire::api::{List, RoleAssignment};
+
+use self::write::{Assign, Remove, RemoveById};
 
 pub(super) fn operations() -> Vec<Operation> {
-    Vec::new()
+    const ALL: &str = "/authorization/organization_memberships/{organization_membership_id}/role_assignments";
+    const ONE: &str =
+        "/authorization/organization_memberships/{organization_membership_id}/role_assignments/{role_assignment_id}";
+    const ON: &str = "/authorization/resources/{resource_id}/role_assignments";
+    const ON_NAMED: &str = "/authorization/organizations/{organization_id}/resources/{resource_type_slug}/\
+                            {external_id}/role_assignments";
+    vec![
+        Operation::get(ALL, "listRoleAssignments", list).asks::<TargetFilter>().gives::<List<RoleAssignment>>(200),
+        Operation::post(ALL, "assignRole", assign).takes::<RoleOnResource>().gives::<RoleAssignment>(201),
+        Operation::delete(ALL, "removeRole", remove_by_criteria).takes::<RoleOnResource>(),
+        Operation::delete(ONE, "removeRoleAssignment", remove_by_id),
+        Operation::get(ON, "listRoleAssignmentsForResource", list_on)
+            .asks::<RoleFilter>()
+            .gives::<List<RoleAssignment>>(200),
+        Operation::get(ON_NAMED, "listRoleAssignmentsForResourceByExternalId", list_on_named)
+            .asks::<RoleFilter>()
+            .gives::<List<RoleAssignment>>(200),
+    ]
+}
+
+/// A role, and a resource to have it on.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+pub(super) struct RoleOnResource {
+    pub(super) role_slug: RoleSlug,
+    #[serde(flatten)]
+    pub(super) target: Target,
+}
+
+/// Which assignments of a membership to list: on which resources.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct TargetFilter {
+    /// On this one.
+    resource_id: Option<ResourceId>,
+    /// On those with this id of the upstream application.
+    resource_external_id: Option<ExternalId>,
+    /// On those of this type.
+    resource_type_slug: Option<ResourceTypeSlug>,
+    #[serde(flatten)]
+    page: PageQuery,
+}
+
+/// Which assignments on a resource to list.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct RoleFilter {
+    /// Of this role.
+    role_slug: Option<RoleSlug>,
+    #[serde(flatten)]
+    page: PageQuery,
+}
+
+async fn list(
+    State(store): State<Store>,
+    Path(membership): Path<MembershipId>,
+    Query(filter): Query<TargetFilter>,
+) -> Result<axum::Json<List<RoleAssignment>>, StoreError> {
+    let mut connection = store.read().await?;
+    memberships::find(&mut connection, &membership).await?;
+    let listing = list::of_membership(&membership, &filter);
+    Ok(axum::Json(listing.page(&mut connection, &filter.page, list::read).await?))
+}
+
+async fn list_on(
+    State(store): State<Store>,
+    Path(id): Path<ResourceId>,
+    Query(filter): Query<RoleFilter>,
+) -> Result<axum::Json<List<RoleAssignment>>, StoreError> {
+    list_at(&store, Place::Id(id), filter).await
+}
+
+async fn list_on_named(
+    State(store): State<Store>,
+    Path((organization, resource_type, external_id)): Path<(OrganizationId, ResourceTypeSlug, ExternalId)>,
+    Query(filter): Query<RoleFilter>,
+) -> Result<axum::Json<List<RoleAssignment>>, StoreError> {
+    list_at(&store, Place::Named(organization, resource_type, external_id), filter).await
+}
+
+async fn list_at(
+    store: &Store,
+    place: Place,
+    filter: RoleFilter,
+) -> Result<axum::Json<List<RoleAssignment>>, StoreError> {
+    let mut connection = store.read().await?;
+    let row = place.find(&mut connection).await?;
+    let listing = list::on_resource(&row.resource.id, filter.role_slug.as_ref());
+    Ok(axum::Json(listing.page(&mut connection, &filter.page, list::read).await?))
+}
+
+async fn assign(
+    State(store): State<Store>,
+    author: Author,
+    Path(membership): Path<MembershipId>,
+    Body(what): Body<RoleOnResource>,
+) -> Result<Committed, StoreError> {
+    store.write(author, Assign { membership, what }).await
+}
+
+async fn remove_by_criteria(
+    State(store): State<Store>,
+    author: Author,
+    Path(membership): Path<MembershipId>,
+    Body(what): Body<RoleOnResource>,
+) -> Result<Committed, StoreError> {
+    store.write(author, Remove { membership, what }).await
+}
+
+async fn remove_by_id(
+    State(store): State<Store>,
+    author: Author,
+    Path((membership, id)): Path<(MembershipId, AssignmentId)>,
+) -> Result<Committed, StoreError> {
+    store.write(author, RemoveById { membership, id }).await
+}
+
+/// A role can be had on resources of its own type only (WorkOS contract R14, our decision D9).
+///
+/// # Errors
+/// [`StoreError::Unprocessable`]
+pub(super) fn require_scope(role: &RoleRow, resource: &ResourceRow) -> Result<(), StoreError> {
+    let (of_role, of_resource) = (&role.resource_type, &resource.resource.resource_type);
+    if of_role == of_resource {
+        return Ok(());
+    }
+    let message = format!("role `{}` is for resources of type `{of_role}`, this one is a `{of_resource}`", role.slug);
+    Err(StoreError::Unprocessable {
+        code: "invalid_role_scope",
+        message: message.into(),
+        errors: vec![FieldError::new("role_slug", "invalid_role_scope")],
+    })
 }
 
 /// Whose assignments.
@@ -120,11 +270,4 @@ fn read_row(row: &AnyRow) -> Result<AssignmentRow, StoreError> {
             resource: row.try_get("resource_id")?,
         },
     })
-}
-
-#[expect(dead_code, reason = "the endpoints use it")]
-async fn by_id(connection: &mut AnyConnection, id: &str) -> Result<Option<AssignmentRow>, StoreError> {
-    let statement = "SELECT id, organization_id, membership_id, role_id, resource_id FROM assignments WHERE id = $1";
-    let row = sqlx::query(statement).bind(id.to_owned()).fetch_optional(connection).await?;
-    row.as_ref().map(read_row).transpose()
 }

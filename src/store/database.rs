@@ -120,18 +120,20 @@ impl Engine {
         }
     }
 
-    fn schema(self) -> Cow<'static, str> {
-        let text = include_str!("migrations/0001_start.sql");
+    /// The tables; `strict`: with foreign keys that refuse to cascade.
+    fn schema(self, strict: bool) -> Cow<'static, str> {
+        let text = Cow::Borrowed(include_str!("migrations/0001_start.sql"));
+        let text = if strict { Cow::Owned(text.replace("ON DELETE CASCADE", "ON DELETE RESTRICT")) } else { text };
         match self {
-            Self::Sqlite => Cow::Borrowed(text),
-            Self::Postgres => Cow::Owned(postgres::schema(text)),
+            Self::Sqlite => text,
+            Self::Postgres => Cow::Owned(postgres::schema(&text)),
         }
     }
 }
 
 impl Database {
     /// Opens the database, which is created when it is missing (SQLite), and brings its tables up to date.
-    pub(super) async fn open(url: &str, readers: u32) -> Result<Self, DatabaseError> {
+    pub(super) async fn open(url: &str, readers: u32, strict: bool) -> Result<Self, DatabaseError> {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
         let engine = Engine::of(url)?;
@@ -151,7 +153,7 @@ impl Database {
             1,
             Cow::Borrowed("start"),
             MigrationType::Simple,
-            AssertSqlSafe(engine.schema().into_owned()).into_sql_str(),
+            AssertSqlSafe(engine.schema(strict).into_owned()).into_sql_str(),
             false,
         );
         let migrator = Migrator { migrations: Cow::Owned(vec![schema]), ..Migrator::DEFAULT };

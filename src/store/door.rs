@@ -36,6 +36,8 @@ pub(super) fn operations() -> Vec<Operation> {
         super::assignments::operations(),
         super::group_assignments::operations(),
         super::identity_provider::operations(),
+        super::checks::operations(),
+        super::audit::operations(),
         super::model::operations(),
         super::events::operations(),
     ];

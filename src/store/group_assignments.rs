@@ -1,19 +1,168 @@
 //! Role assignments of groups (WorkOS contract, section 1.6). What members have through them is not stored: it follows from these rows and
 //! from who is in the group, so assigning a role to a group costs the same whatever its size.
 
+mod write;
+
+use axum::extract::State;
+use schemars::JsonSchema;
+use serde::Deserialize;
 use serde_json::json;
 use sqlx::any::AnyRow;
-use sqlx::{AssertSqlSafe, Row};
+use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::api::Operation;
+use super::assignments::RoleOnResource;
 use super::error::StoreError;
+use super::extract::{Body, Path, Query};
+use super::keys::Author;
+use super::page::{Listing, PageQuery};
 use super::rows::read_all;
+use super::time::Millis;
 use super::transaction::Transaction;
+use super::writer::Committed;
+use super::{Store, groups};
 use crate::domain::record::{GroupAssignment, OrganizationKey};
-use crate::domain::{GroupId, OrganizationId, OrganizationRecord, ResourceId, RoleId};
+use crate::domain::{AssignmentId, GroupId, OrganizationId, OrganizationRecord, ResourceId, RoleId};
+use crate::wire::api::{AssignedResource, GroupRoleAssignment, List, RoleName};
+
+use self::write::{Adjust, Assign, Entries, Remove, RemoveById, Replace};
+
+/// `g` is the assignment.
+const SELECT: &str = "SELECT g.id, g.group_id, g.created_at, r.slug AS role_slug, s.id AS resource_id, s.external_id, \
+                      s.resource_type_slug FROM group_assignments g JOIN roles r ON r.id = g.role_id \
+                      JOIN resources s ON s.id = g.resource_id WHERE";
 
 pub(super) fn operations() -> Vec<Operation> {
-    Vec::new()
+    const ALL: &str = "/authorization/groups/{group_id}/role_assignments";
+    const ONE: &str = "/authorization/groups/{group_id}/role_assignments/{role_assignment_id}";
+    vec![
+        Operation::get(ALL, "listGroupRoleAssignments", list)
+            .asks::<PageQuery>()
+            .gives::<List<GroupRoleAssignment>>(200),
+        Operation::post(ALL, "createGroupRoleAssignment", assign)
+            .takes::<RoleOnResource>()
+            .gives::<GroupRoleAssignment>(201)
+            .fails(&[409]),
+        Operation::put(ALL, "replaceGroupRoleAssignments", replace)
+            .takes::<Replacement>()
+            .gives::<List<GroupRoleAssignment>>(200),
+        Operation::patch(ALL, "patchGroupRoleAssignments", adjust).takes::<Adjustment>().gives_nothing(204),
+        Operation::delete(ALL, "removeGroupRoleAssignments", remove_by_criteria).takes::<RoleOnResource>(),
+        Operation::get(ONE, "getGroupRoleAssignment", get).gives::<GroupRoleAssignment>(200),
+        Operation::delete(ONE, "removeGroupRoleAssignment", remove_by_id),
+    ]
+}
+
+/// All roles that a group is to have. Each entry names a role and a resource, or no resource: organization-wide.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct Replacement {
+    /// At most 100.
+    #[schemars(length(max = 100))]
+    role_assignments: Entries,
+}
+
+/// Roles that a group is to have and not to have, beside those it has. 1 to 100 in all.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+struct Adjustment {
+    /// To have; those it has already are skipped.
+    #[serde(default)]
+    add: Entries,
+    /// Not to have; those it does not have are skipped.
+    #[serde(default)]
+    remove: Entries,
+}
+
+async fn list(
+    State(store): State<Store>,
+    Path(group): Path<GroupId>,
+    Query(page): Query<PageQuery>,
+) -> Result<axum::Json<List<GroupRoleAssignment>>, StoreError> {
+    let mut connection = store.read().await?;
+    groups::find(&mut connection, &group).await?;
+    let listing = Listing::of(format!("{SELECT} g.group_id = $1")).bind(group);
+    Ok(axum::Json(listing.page(&mut connection, &page, read).await?))
+}
+
+async fn get(
+    State(store): State<Store>,
+    Path((group, id)): Path<(GroupId, AssignmentId)>,
+) -> Result<axum::Json<GroupRoleAssignment>, StoreError> {
+    let mut connection = store.read().await?;
+    let text = format!("{SELECT} g.group_id = $1 AND g.id = $2");
+    let statement = sqlx::query(AssertSqlSafe(text)).bind(group).bind(id.clone());
+    let row = statement.fetch_optional(&mut *connection).await?;
+    Ok(axum::Json(read(&row.ok_or_else(|| StoreError::not_found("group role assignment", id))?)?))
+}
+
+async fn assign(
+    State(store): State<Store>,
+    author: Author,
+    Path(group): Path<GroupId>,
+    Body(what): Body<RoleOnResource>,
+) -> Result<Committed, StoreError> {
+    store.write(author, Assign { group, what }).await
+}
+
+async fn replace(
+    State(store): State<Store>,
+    author: Author,
+    Path(group): Path<GroupId>,
+    Body(Replacement { role_assignments }): Body<Replacement>,
+) -> Result<Committed, StoreError> {
+    write::require_at_most(&[&role_assignments])?;
+    store.write(author, Replace { group, entries: role_assignments }).await
+}
+
+async fn adjust(
+    State(store): State<Store>,
+    author: Author,
+    Path(group): Path<GroupId>,
+    Body(Adjustment { add, remove }): Body<Adjustment>,
+) -> Result<Committed, StoreError> {
+    write::require_at_most(&[&add, &remove])?;
+    if add.is_empty() && remove.is_empty() {
+        return Err(StoreError::invalid("add", "empty", "expected 1 to 100 entries in `add` and `remove`"));
+    }
+    store.write(author, Adjust { group, add, remove }).await
+}
+
+async fn remove_by_criteria(
+    State(store): State<Store>,
+    author: Author,
+    Path(group): Path<GroupId>,
+    Body(what): Body<RoleOnResource>,
+) -> Result<Committed, StoreError> {
+    store.write(author, Remove { group, what }).await
+}
+
+async fn remove_by_id(
+    State(store): State<Store>,
+    author: Author,
+    Path((group, id)): Path<(GroupId, AssignmentId)>,
+) -> Result<Committed, StoreError> {
+    store.write(author, RemoveById { group, id }).await
+}
+
+/// All assignments of a group as clients see them, newest first.
+async fn answers(connection: &mut AnyConnection, group: &GroupId) -> Result<Vec<GroupRoleAssignment>, StoreError> {
+    let text = format!("{SELECT} g.group_id = $1 ORDER BY g.created_at DESC, g.id DESC");
+    read_all(connection, sqlx::query(AssertSqlSafe(text)).bind(group.clone()), read).await
+}
+
+fn read(row: &AnyRow) -> Result<GroupRoleAssignment, StoreError> {
+    let created_at = Millis(row.try_get("created_at")?).to_string();
+    Ok(GroupRoleAssignment {
+        id: row.try_get("id")?,
+        group_id: row.try_get("group_id")?,
+        role: RoleName { slug: row.try_get("role_slug")? },
+        resource: AssignedResource {
+            id: row.try_get("resource_id")?,
+            external_id: row.try_get("external_id")?,
+            resource_type_slug: row.try_get("resource_type_slug")?,
+        },
+        updated_at: created_at.clone(),
+        created_at,
+    })
 }
 
 /// Whose assignments.
@@ -36,9 +185,9 @@ pub(super) struct GroupAssignmentRow {
 
 /// The rows themselves.
 pub(super) async fn of(tx: &mut Transaction<'_>, of: Of<'_>) -> Result<Vec<GroupAssignmentRow>, StoreError> {
-    const SELECT: &str = "SELECT id, organization_id, group_id, role_id, resource_id FROM group_assignments WHERE";
+    const ROWS: &str = "SELECT id, organization_id, group_id, role_id, resource_id FROM group_assignments WHERE";
     let engine = tx.engine();
-    let statement = |condition: &str| sqlx::query(AssertSqlSafe(format!("{SELECT} {condition} ORDER BY id")));
+    let statement = |condition: &str| sqlx::query(AssertSqlSafe(format!("{ROWS} {condition} ORDER BY id")));
     let statement = match of {
         Of::Group(group) => statement("group_id = $1").bind(group.clone()),
         Of::Role(role) => statement("role_id = $1").bind(role.clone()),

@@ -57,6 +57,11 @@ impl LogRow {
     pub(super) fn parts(&self) -> Result<Vec<Part>, StoreError> {
         Ok(serde_json::from_str(&self.parts)?)
     }
+
+    /// Whether it is what comes right after `before`, unchanged since it was written.
+    pub(super) fn follows(&self, before: &Head) -> bool {
+        self.seq == before.seq + 1 && self.chain == chain(&before.chain, self.seq, self.time, &self.parts)
+    }
 }
 
 /// `H(previous chain, row)`.

@@ -180,7 +180,7 @@ impl Write for NewMembership {
         organizations::require(tx.connection, &self.organization_id).await?;
         users::find(tx.connection, &self.user_id).await?;
         let chosen = roles::resolve(tx.connection, &self.organization_id, &self.roles).await?;
-        let statement = "SELECT id, organization_id, user_id, status FROM memberships \
+        let statement = "SELECT id, organization_id, user_id, status, identity_provider_roles FROM memberships \
                          WHERE user_id = $1 AND organization_id = $2";
         let there = sqlx::query(statement).bind(self.user_id.clone()).bind(self.organization_id.clone());
         if let Some(row) = there.fetch_optional(&mut *tx.connection).await? {

@@ -24,9 +24,12 @@ mod rows;
 mod server;
 mod time;
 mod transaction;
+mod verify;
 mod writer;
 
 mod assignments;
+mod audit;
+mod checks;
 mod effective;
 mod events;
 mod group_assignments;
@@ -54,6 +57,7 @@ pub use keys::{ApiKey, ApiKeys, Author, Scope};
 pub use server::Server;
 pub use time::Millis;
 pub use transaction::{Reply, Transaction, Write};
+pub use verify::Verification;
 pub use writer::Committed;
 
 use self::database::Database;
@@ -78,6 +82,11 @@ pub struct Settings {
     pub api_keys: ApiKeys,
     /// The longest that a request may take.
     pub request_timeout: Duration,
+    /// How many levels of resources there may be below the root: 5 unless set, at most 64 (our decision D7).
+    pub max_depth: usize,
+    /// For tests: a new database whose foreign keys refuse where they would otherwise cascade, so that a row which was forgotten is noticed.
+    #[doc(hidden)]
+    pub strict_foreign_keys: bool,
 }
 
 impl Settings {
@@ -89,6 +98,8 @@ impl Settings {
             max_memory: 512 * 1024 * 1024,
             api_keys: ApiKeys::default(),
             request_timeout: Duration::from_secs(30),
+            max_depth: 5,
+            strict_foreign_keys: false,
         }
     }
 }
@@ -111,7 +122,7 @@ impl Store {
     /// # Errors
     /// [`DatabaseError`]
     pub async fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, DatabaseError> {
-        let database = Database::open(&settings.database, settings.readers).await?;
+        let database = Database::open(&settings.database, settings.readers, settings.strict_foreign_keys).await?;
         let (jobs, waiting) = mpsc::channel(MOST_WAITING);
         let writer =
             Writer { database: database.clone(), clock: Arc::clone(&clock), jobs: waiting, ids: Ids::default() };

@@ -21,7 +21,8 @@ use crate::domain::record::{self, CatalogKey};
 use crate::domain::{CatalogRecord, PermissionSlug, ResourceTypeSlug};
 use crate::wire::api::{List, Permission};
 
-const COLUMNS: &str =
+/// What [`read`] reads.
+pub(super) const COLUMNS: &str =
     "SELECT id, slug, name, description, resource_type_slug, is_system, created_at, updated_at FROM permissions";
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -222,7 +223,7 @@ async fn look_up(connection: &mut AnyConnection, slug: &PermissionSlug) -> Resul
     row.as_ref().map(read).transpose()
 }
 
-fn read(row: &AnyRow) -> Result<Permission, StoreError> {
+pub(super) fn read(row: &AnyRow) -> Result<Permission, StoreError> {
     Ok(Permission {
         id: row.try_get("id")?,
         slug: row.try_get("slug")?,

@@ -345,3 +345,23 @@ pub struct Event {
     /// When.
     pub created_at: String,
 }
+
+/// A change of a grant, and who made it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "object", rename = "audit_entry")]
+pub struct AuditEntry {
+    /// `audit_…`
+    pub id: String,
+    /// The name of the API key that it was made with.
+    pub key: String,
+    /// `role_assignment.created`
+    pub action: String,
+    /// The revision that has it first: `r1.<epoch>.<seq>`.
+    pub revision: String,
+    /// Whose grant.
+    pub organization_id: Option<String>,
+    /// What the grant is: ids of membership or group, role, resource.
+    pub details: Value,
+    /// When.
+    pub created_at: String,
+}

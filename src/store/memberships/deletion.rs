@@ -27,7 +27,7 @@ impl Write for DeleteMembership {
 
 /// Takes all memberships of a user away (WorkOS contract R46). What revokes their tokens is up to the caller.
 pub(in crate::store) async fn remove_all_of(tx: &mut Transaction<'_>, user: &UserId) -> Result<(), StoreError> {
-    let statement = "SELECT id, organization_id, user_id, status FROM memberships WHERE user_id = $1 ORDER BY id";
+    let statement = "SELECT id, organization_id, user_id, status, identity_provider_roles FROM memberships WHERE user_id = $1 ORDER BY id";
     let memberships = read_all(tx.connection, sqlx::query(statement).bind(user.clone()), |row| {
         Ok(MembershipRow { organization: row.try_get("organization_id")?, member: rows::member(row)? })
     })

@@ -1,4 +1,5 @@
-//! The resource that a request is about: by id, or by type and external id (rule T of the WorkOS contract, section 1).
+//! The resource that a request is about, or the parent that it names: by id, or by type and external id (rule T of the WorkOS contract,
+//! section 1).
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,23 @@ pub(in crate::store) struct Target {
     pub(in crate::store) resource_type_slug: Option<ResourceTypeSlug>,
 }
 
+/// Which parent. Part of a body or a query; either the id, or type and external id.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub(in crate::store) struct Parent {
+    /// `authz_resource_…`; excludes the other two.
+    #[serde(default)]
+    pub(in crate::store) parent_resource_id: Option<ResourceId>,
+    /// The upstream application's id; goes with `parent_resource_type_slug`.
+    #[serde(default)]
+    pub(in crate::store) parent_resource_external_id: Option<ExternalId>,
+    /// `workspace`; goes with `parent_resource_external_id`.
+    #[serde(default)]
+    pub(in crate::store) parent_resource_type_slug: Option<ResourceTypeSlug>,
+}
+
+/// One of the two forms.
+type Form<'a> = (Option<&'a ResourceId>, Option<&'a ResourceTypeSlug>, Option<&'a ExternalId>);
+
 impl Target {
     /// Exactly one of the two forms.
     ///
@@ -33,23 +51,11 @@ impl Target {
         connection: &mut AnyConnection,
         organization: &OrganizationId,
     ) -> Result<ResourceRow, StoreError> {
-        match (&self.resource_id, &self.resource_external_id, &self.resource_type_slug) {
-            (Some(id), None, None) => {
-                let found = find(connection, id).await?;
-                if found.organization != *organization {
-                    return Err(StoreError::not_found("resource", id));
-                }
-                Ok(found)
-            }
-            (None, Some(external_id), Some(resource_type)) => {
-                find_external(connection, organization, resource_type, external_id).await
-            }
-            _ => Err(StoreError::Unprocessable {
-                code: "invalid_resource_target",
-                message: "expected either `resource_id`, or `resource_external_id` with `resource_type_slug`".into(),
-                errors: vec![FieldError::new("resource_id", "invalid_resource_target")],
-            }),
-        }
+        let form = (self.resource_id.as_ref(), self.resource_type_slug.as_ref(), self.resource_external_id.as_ref());
+        look_up(connection, organization, form).await?.ok_or_else(|| {
+            let message = "expected either `resource_id`, or `resource_external_id` with `resource_type_slug`";
+            ambiguous("resource_id", "invalid_resource_target", message)
+        })
     }
 
     /// As [`resolve`](Self::resolve); nothing at all means the organization's root resource.
@@ -67,4 +73,58 @@ impl Target {
             self.resolve(connection, organization).await
         }
     }
+}
+
+impl Parent {
+    /// Whether no parent is named.
+    pub(in crate::store) fn is_absent(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Exactly one of the two forms.
+    ///
+    /// # Errors
+    /// [`StoreError::Unprocessable`] for both, neither, or half of the second; [`StoreError::NotFound`] when it is not a resource of this
+    /// organization.
+    pub(in crate::store) async fn resolve(
+        &self,
+        connection: &mut AnyConnection,
+        organization: &OrganizationId,
+    ) -> Result<ResourceRow, StoreError> {
+        let form = (
+            self.parent_resource_id.as_ref(),
+            self.parent_resource_type_slug.as_ref(),
+            self.parent_resource_external_id.as_ref(),
+        );
+        look_up(connection, organization, form).await?.ok_or_else(|| {
+            let message =
+                "expected either `parent_resource_id`, or `parent_resource_external_id` with `parent_resource_type_slug`";
+            ambiguous("parent_resource_id", "invalid_parent_resource", message)
+        })
+    }
+}
+
+/// `None` when it is not exactly one of the two forms.
+async fn look_up(
+    connection: &mut AnyConnection,
+    organization: &OrganizationId,
+    form: Form<'_>,
+) -> Result<Option<ResourceRow>, StoreError> {
+    match form {
+        (Some(id), None, None) => {
+            let found = find(connection, id).await?;
+            if found.organization != *organization {
+                return Err(StoreError::not_found("resource", id));
+            }
+            Ok(Some(found))
+        }
+        (None, Some(resource_type), Some(external_id)) => {
+            find_external(connection, organization, resource_type, external_id).await.map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn ambiguous(field: &str, code: &'static str, message: &'static str) -> StoreError {
+    StoreError::Unprocessable { code, message: message.into(), errors: vec![FieldError::new(field, code)] }
 }
