@@ -42,6 +42,7 @@ pub struct Transaction<'c> {
     pub(super) connection: &'c mut AnyConnection,
     engine: Engine,
     now: Millis,
+    seq: u64,
     ids: &'c mut Ids,
     draft: Draft,
 }
@@ -116,7 +117,7 @@ impl Ids {
 
 impl<'c> Transaction<'c> {
     pub(super) fn new(connection: &'c mut AnyConnection, engine: Engine, now: Millis, ids: &'c mut Ids) -> Self {
-        Self { connection, engine, now, ids, draft: Draft::default() }
+        Self { connection, engine, now, seq: 0, ids, draft: Draft::default() }
     }
 
     pub(super) fn into_parts(self) -> (&'c mut AnyConnection, Draft) {
@@ -126,6 +127,16 @@ impl<'c> Transaction<'c> {
     /// The time of everything that this transaction writes.
     pub fn now(&self) -> Millis {
         self.now
+    }
+
+    /// The number it has in the log, if it writes anything.
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Tells it its number.
+    pub(super) fn numbered(&mut self, seq: u64) {
+        self.seq = seq;
     }
 
     /// A new id, greater than those before it: the prefix and a ULID.
