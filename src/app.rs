@@ -10,6 +10,7 @@
 
 pub mod offline;
 mod reload;
+pub mod store;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -51,6 +52,12 @@ impl Clock for SystemClock {
         UnixSeconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the one place where times to be written down come from")]
+    fn unix_millis(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+
     fn uptime(&self) -> Duration {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
@@ -80,15 +87,17 @@ pub enum AppError {
     Pingora(#[from] Box<pingora::Error>),
 }
 
+/// Which build this is.
+fn build() -> Build {
+    Build { version: env!("CARGO_PKG_VERSION"), revision: option_env!("PORTCULLIS_REVISION").unwrap_or("") }
+}
+
 /// All series of this build, at zero.
 ///
 /// # Errors
 /// [`MetricsError`], never in a tested build.
 pub fn metrics() -> Result<Metrics, MetricsError> {
-    Metrics::new(Build {
-        version: env!("CARGO_PKG_VERSION"),
-        revision: option_env!("PORTCULLIS_REVISION").unwrap_or(""),
-    })
+    Metrics::new(build())
 }
 
 /// Where a sidecar can be reached.

@@ -11,6 +11,7 @@ use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use portcullis::app::SystemClock;
 use portcullis::store::{ApiKey, ApiKeys, Scope, Server, Settings, Store};
+use portcullis::telemetry::{Build, StoreMetrics};
 use serde_json::Value;
 use tokio::sync::watch;
 
@@ -29,7 +30,8 @@ pub struct Client(SendRequest<Full<Bytes>>, SocketAddr);
 impl Target {
     /// Starts a store with `threads` threads on `database`.
     pub fn start(database: &str, threads: usize) -> Self {
-        let mut settings = Settings::of(database);
+        let metrics = StoreMetrics::new(Build { version: "bench", revision: "" }).unwrap();
+        let mut settings = Settings::of(database, Arc::new(metrics));
         settings.max_memory = 1 << 30;
         settings.api_keys = ApiKeys::new(vec![ApiKey::new("bench", KEY, vec![Scope::Read, Scope::Write])]);
         settings.request_timeout = Duration::from_secs(120);

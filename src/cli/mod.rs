@@ -2,8 +2,11 @@
 
 mod demo;
 mod explain;
+mod model;
 mod proxy;
 mod schema;
+mod store;
+mod store_client;
 mod token;
 mod validate;
 mod who;
@@ -18,6 +21,7 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use prometheus::IntCounter;
 
 use crate::app::offline::OfflineError;
 use crate::config::ConfigError;
@@ -58,6 +62,10 @@ enum Command {
     Demo(demo::Demo),
     /// Run the sidecar.
     Proxy(proxy::Proxy),
+    /// Run the bundled store.
+    Store(store::Store),
+    /// Compare or apply resource types, permissions and roles.
+    Model(model::Model),
     /// Check a configuration, run its tests, print its routes.
     Validate(validate::Validate),
     /// Say what would become of one request, and why.
@@ -109,6 +117,8 @@ pub fn run() -> ExitCode {
     let result = match arguments.command {
         Command::Demo(command) => command.run(&arguments.logging),
         Command::Proxy(command) => command.run(&arguments.logging),
+        Command::Store(command) => command.run(&arguments.logging),
+        Command::Model(command) => command.run(),
         Command::Validate(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Who(command) => command.run(),
@@ -140,9 +150,19 @@ pub(crate) fn say_error(line: &str) {
 
 /// Starts logging to standard error.
 pub(crate) fn start_logging(logging: &Logging, default: Format, metrics: &telemetry::Metrics) -> anyhow::Result<Sink> {
-    let sink = Sink::start(std::io::stderr(), LOG_QUEUE, metrics.log_lines_dropped.clone())?;
+    log_to_standard_error(logging, default, &metrics.log_lines_dropped, &metrics.panics)
+}
+
+/// The same, counting in series that the caller names.
+fn log_to_standard_error(
+    logging: &Logging,
+    default: Format,
+    dropped: &IntCounter,
+    panics: &IntCounter,
+) -> anyhow::Result<Sink> {
+    let sink = Sink::start(std::io::stderr(), LOG_QUEUE, dropped.clone())?;
     telemetry::install(logging.log_format.unwrap_or(default), &logging.log_level, sink.clone())?;
-    telemetry::count_panics(metrics.panics.clone());
+    telemetry::count_panics(panics.clone());
     Ok(sink)
 }
 

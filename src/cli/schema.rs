@@ -18,6 +18,8 @@ pub(super) struct Schema {
 enum Format {
     /// The configuration of the sidecar.
     Sidecar,
+    /// The configuration of the store.
+    Store,
     /// Resource types, permissions, roles.
     Model,
     /// A file of facts.
@@ -28,6 +30,7 @@ impl Schema {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         let schema = match self.format {
             Format::Sidecar => config::schema(),
+            Format::Store => config::store::schema(),
             Format::Model => schemars::schema_for!(wire::Model),
             Format::Facts => schemars::schema_for!(wire::FactsFile),
         };

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use http::Method;
 
-use super::{Exit, say, say_error};
+use super::store_client::StoreClient;
+use super::{Exit, runtime, say, say_error};
 use crate::app::SystemClock;
 use crate::config::issuer::MintError;
 use crate::config::{self, ProcessEnvironment};
@@ -23,9 +25,9 @@ pub(super) struct Token {
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
     /// Sign a token for a membership, with the claims that AuthKit would set.
-    #[command(after_help = "Example:\n  portcullis token mint --config config/demo/issuer.yaml --membership om_alice")]
+    #[command(after_help = "Examples:\n  portcullis token mint --config store.yaml --membership om_01J…\n  portcullis token mint --config config/demo/issuer.yaml --membership om_alice")]
     Mint {
-        /// The file that names the issuer and the facts.
+        /// The store's configuration, or a file that names an issuer and its facts.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
         /// Whom the token is for.
@@ -52,6 +54,20 @@ enum TokenCommand {
 impl Token {
     pub(super) fn run(self) -> anyhow::Result<Exit> {
         match self.command {
+            TokenCommand::Mint { config, membership } if config::store::is_store(&config, &ProcessEnvironment)? => {
+                let body = serde_json::json!({"organization_membership_id": membership.as_str()});
+                let minted = runtime()?.block_on(async {
+                    let store = StoreClient::open(&config).await?;
+                    let minted = store.expect(Method::POST, "/portcullis/v1/tokens", Some(&body)).await;
+                    store.close().await;
+                    minted
+                })?;
+                let text = |key: &str| minted.get(key).and_then(serde_json::Value::as_str);
+                if let Some(warning) = text("warning") {
+                    say_error(&format!("warning: {warning}"));
+                }
+                say(text("access_token").context("the store's answer has no token")?);
+            }
             TokenCommand::Mint { config, membership } => {
                 let issuer = config::issuer::load(&config, &ProcessEnvironment).map_err(|error| match error {
                     // What is wrong with a file has an exit code of its own.

@@ -6,6 +6,7 @@
 pub mod issuer;
 mod listeners;
 mod raw;
+pub mod store;
 mod tests_in_file;
 mod tokens;
 mod upstreams;

@@ -41,6 +41,28 @@ pub fn server(
     Ok(ListenerTls { certificate: Arc::new(SingleCertAndKey::from(pair)), clients })
 }
 
+/// The same for a listener that speaks HTTP/1.1 and is not Pingora's.
+///
+/// # Errors
+/// A problem at the place that names the file.
+pub fn server_config(
+    certificate: &Placed<PathBuf>,
+    key: &Placed<PathBuf>,
+    client_ca: Option<&Placed<PathBuf>>,
+) -> Result<rustls::ServerConfig, Problem> {
+    let ListenerTls { certificate: chain, clients } = server(certificate, key, client_ca)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| wrong(certificate, error))?;
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(chain);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// Authorities that an upstream's certificate must come from.
 ///
 /// # Errors

@@ -6,19 +6,21 @@ use aws_lc_rs::digest::{Context, SHA256};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderValue, Method};
+use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
+use serde_json::Value;
+use tower::ServiceExt;
 
 use super::api::Operation;
 use super::error::StoreError;
 use super::idempotency::Repeatable;
 use super::keys::{Author, Scope};
 use super::transaction::Ids;
-use super::{BODY_LIMIT, Store, log, openapi};
+use super::{BODY_LIMIT, Store, access, log, openapi, status};
 
-const REQUEST_ID: &str = "x-request-id";
+pub(super) const REQUEST_ID: &str = "x-request-id";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 /// Bytes that an `Idempotency-Key` may have.
 const LONGEST_KEY: usize = 255;
@@ -40,6 +42,8 @@ pub(super) fn operations() -> Vec<Operation> {
         super::audit::operations(),
         super::model::operations(),
         super::events::operations(),
+        super::issuer::operations(),
+        super::sessions::operations(),
     ];
     nouns.into_iter().flatten().collect()
 }
@@ -50,8 +54,8 @@ pub(super) fn router(store: Store) -> Router {
     let description: Bytes = openapi::describe(&operations).to_string().into();
     let mut paths: BTreeMap<&str, MethodRouter<Store>> = BTreeMap::new();
     for operation in operations {
-        let Operation { path, scope, handler, .. } = operation;
-        let gate = middleware::from_fn_with_state((store.clone(), scope), admit);
+        let Operation { path, scope, id, handler, .. } = operation;
+        let gate = middleware::from_fn_with_state((store.clone(), scope, id), admit);
         let handler = handler.route_layer(gate);
         let merged = match paths.remove(path) {
             Some(others) => others.merge(handler),
@@ -62,20 +66,49 @@ pub(super) fn router(store: Store) -> Router {
     let described = get(async move || ([("content-type", "application/json")], description));
     let api = paths.into_iter().fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
     api.route("/openapi.json", described)
+        .merge(status::pages())
         .fallback(async || StoreError::NoEndpoint)
         .method_not_allowed_fallback(async || StoreError::NoMethod)
         .layer(middleware::from_fn_with_state(store.clone(), bounded))
+        .layer(middleware::from_fn_with_state(store.clone(), access::watched))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(store)
 }
 
+/// Marks a request that this process asks itself. What comes over a connection never has it.
+#[derive(Debug, Clone, Copy)]
+struct Inside;
+
+/// Asks a question from inside, as a client would; the status and the JSON body of the answer.
+pub(super) async fn ask(
+    store: &Store,
+    method: Method,
+    path: &str,
+    body: Option<&Value>,
+) -> Result<(StatusCode, Value), StoreError> {
+    let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+    let request = Request::builder().method(method).uri(path).extension(Inside).body(body);
+    let request = request.map_err(|error| StoreError::Internal(Box::new(error)))?;
+    let Ok(response) = router(store.clone()).oneshot(request).await;
+    let status = response.status();
+    let bytes = to_bytes(response.into_body(), usize::MAX).await;
+    let bytes = bytes.map_err(|error| StoreError::Internal(Box::new(error)))?;
+    let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes)? };
+    Ok((status, body))
+}
+
 /// Lets a request in if its key may do that; the handler learns whose key it was.
 async fn admit(
-    State((store, scope)): State<(Store, Scope)>,
+    State((store, scope, operation)): State<(Store, Scope, &'static str)>,
     request: Request,
     next: Next,
 ) -> Result<Response, StoreError> {
-    let mut author = store.0.settings.api_keys.admit(request.headers(), scope)?;
+    access::operation(&request, operation);
+    let mut author = match request.extensions().get::<Inside>() {
+        Some(Inside) => Author::store(),
+        None => store.0.settings.api_keys.admit(request.headers(), scope)?,
+    };
+    access::author(&request, &author);
     let (mut request, repeatable) = repeatable(request).await?;
     author.repeatable = repeatable;
     request.extensions_mut().insert::<Author>(author);

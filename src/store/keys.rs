@@ -49,7 +49,7 @@ pub struct Author {
 impl ApiKey {
     /// The key whose text is `text`.
     pub fn new(name: &str, text: &str, scopes: Vec<Scope>) -> Self {
-        Self::hashed(name, hash(text), scopes)
+        Self::hashed(name, sha256(text), scopes)
     }
 
     /// The key whose text has this SHA-256.
@@ -84,7 +84,7 @@ impl ApiKeys {
         let Some((_, text)) = text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
             return Err(StoreError::Unauthorized);
         };
-        let sha256 = hash(text.trim());
+        let sha256 = self::sha256(text.trim());
         // Every key is looked at, whichever fits.
         let fitting = self
             .0
@@ -128,7 +128,8 @@ impl<S: Sync> FromRequestParts<S> for Author {
     }
 }
 
-fn hash(text: &str) -> [u8; 32] {
+/// The SHA-256 of a key's text.
+pub fn sha256(text: &str) -> [u8; 32] {
     let mut sha256 = [0; 32];
     sha256.copy_from_slice(digest(&SHA256, text.as_bytes()).as_ref());
     sha256

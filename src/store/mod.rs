@@ -6,6 +6,7 @@
 //!                                    | check: facts (shards built from the rows, advanced from the log) -> domain
 //! ```
 
+mod access;
 mod api;
 mod attributes;
 mod database;
@@ -22,6 +23,8 @@ mod page;
 mod revocations;
 mod rows;
 mod server;
+mod status;
+mod template;
 mod time;
 mod transaction;
 mod verify;
@@ -35,12 +38,14 @@ mod events;
 mod group_assignments;
 mod groups;
 mod identity_provider;
+mod issuer;
 mod memberships;
 mod model;
 mod organizations;
 mod permissions;
 mod resources;
 mod roles;
+mod sessions;
 mod users;
 
 use std::sync::Arc;
@@ -53,7 +58,8 @@ use tokio::sync::{mpsc, oneshot};
 pub use database::{DatabaseError, Engine};
 pub use error::{ErrorBody, FieldError, StoreError};
 pub use facts::View;
-pub use keys::{ApiKey, ApiKeys, Author, Scope};
+pub use issuer::Signing;
+pub use keys::{ApiKey, ApiKeys, Author, Scope, sha256};
 pub use server::Server;
 pub use time::Millis;
 pub use transaction::{Reply, Transaction, Write};
@@ -64,7 +70,9 @@ use self::database::Database;
 use self::facts::FactsCache;
 use self::transaction::Ids;
 use self::writer::{Job, MOST_WAITING, Writer};
-use crate::domain::{Clock, OrganizationId};
+use crate::domain::id::Epoch;
+use crate::domain::{Clock, OrganizationId, Revision};
+use crate::telemetry::StoreMetrics;
 
 /// Bytes that a body may have.
 const BODY_LIMIT: usize = 1024 * 1024;
@@ -87,11 +95,15 @@ pub struct Settings {
     /// For tests: a new database whose foreign keys refuse where they would otherwise cascade, so that a row which was forgotten is noticed.
     #[doc(hidden)]
     pub strict_foreign_keys: bool,
+    /// Who signs tokens; `None` = nobody.
+    pub issuer: Option<Arc<Signing>>,
+    /// What is counted.
+    pub metrics: Arc<StoreMetrics>,
 }
 
 impl Settings {
     /// The usual settings for this database, and no key that anybody could use.
-    pub fn of(database: &str) -> Self {
+    pub fn of(database: &str, metrics: Arc<StoreMetrics>) -> Self {
         Self {
             database: database.to_owned(),
             readers: 4,
@@ -100,6 +112,8 @@ impl Settings {
             request_timeout: Duration::from_secs(30),
             max_depth: 5,
             strict_foreign_keys: false,
+            issuer: None,
+            metrics,
         }
     }
 }
@@ -124,8 +138,13 @@ impl Store {
     pub async fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, DatabaseError> {
         let database = Database::open(&settings.database, settings.readers, settings.strict_foreign_keys).await?;
         let (jobs, waiting) = mpsc::channel(MOST_WAITING);
-        let writer =
-            Writer { database: database.clone(), clock: Arc::clone(&clock), jobs: waiting, ids: Ids::default() };
+        let writer = Writer {
+            database: database.clone(),
+            clock: Arc::clone(&clock),
+            jobs: waiting,
+            ids: Ids::default(),
+            metrics: Arc::clone(&settings.metrics),
+        };
         // Ends when the store is dropped, and with it the sender.
         #[expect(clippy::disallowed_methods, reason = "owned by the channel: it ends when the last sender is dropped")]
         tokio::spawn(writer.run());
@@ -166,6 +185,46 @@ impl Store {
     /// The time.
     fn now(&self) -> Millis {
         Millis(i64::try_from(self.0.clock.unix_millis()).unwrap_or(i64::MAX))
+    }
+
+    /// Asks the API from inside, with every right, without a listener: for commands on this machine.
+    ///
+    /// # Errors
+    /// [`StoreError`] when there is no answer; an answer that refuses is an answer.
+    pub async fn ask(
+        &self,
+        method: http::Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<(http::StatusCode, serde_json::Value), StoreError> {
+        door::ask(self, method, path, body).await
+    }
+
+    /// Begins a new epoch: whoever follows the log starts over. To be done after a database was restored from a backup.
+    ///
+    /// # Errors
+    /// [`StoreError`], and the epoch is the old one.
+    pub async fn new_epoch(&self) -> Result<Revision, StoreError> {
+        let mut transaction = self.0.database.write().await?;
+        let head = log::lock(&mut transaction, self.0.database.engine()).await?;
+        let mut head = head.ok_or_else(|| StoreError::not_found("log", "of this database"))?;
+        head.epoch = Epoch(rand::random());
+        log::set_head(&mut transaction, &head).await?;
+        transaction.commit().await?;
+        Ok(head.revision())
+    }
+
+    /// Forgets what is too old to matter.
+    ///
+    /// # Errors
+    /// [`StoreError`], and everything is still there.
+    pub async fn tidy(&self) -> Result<(), StoreError> {
+        let now = self.now();
+        let mut transaction = self.0.database.write().await?;
+        idempotency::forget(&mut transaction, now).await?;
+        status::forget(&mut transaction, now).await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// Lets go of the database.

@@ -11,6 +11,8 @@ const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// What tokens name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Revoked {
+    /// A login session that was ended.
+    Session,
     /// A membership that was deleted or switched off.
     Membership,
     /// A user who was deleted.
@@ -22,6 +24,7 @@ pub(super) enum Revoked {
 impl Revoked {
     fn as_str(self) -> &'static str {
         match self {
+            Self::Session => "session",
             Self::Membership => "membership",
             Self::User => "user",
             Self::Organization => "organization",

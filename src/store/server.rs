@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::{Store, door};
+use super::{Store, door, status};
 
 /// Time to send a request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -70,6 +70,9 @@ impl Server {
             }
         };
         tokio::pin!(stopped);
+        let mut upkeep = JoinSet::new();
+        let tidied = self.store.clone();
+        upkeep.spawn(async move { status::keep_tidy(&tidied).await });
         loop {
             let Ok(place) = Arc::clone(&room).acquire_owned().await else { break };
             tokio::select! {
@@ -101,6 +104,7 @@ impl Server {
             }
         }
         drop(socket);
+        upkeep.shutdown().await;
         if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
             tracing::warn!("stopping with requests in flight");
         }

@@ -26,6 +26,7 @@ use super::time::Millis;
 use super::transaction::{Audit, Draft, Event, Ids, Reply, Transaction, Write};
 use crate::domain::id::Epoch;
 use crate::domain::{Clock, Revision};
+use crate::telemetry::StoreMetrics;
 
 /// Writes that share one trip to the disk at most.
 const MOST_AT_ONCE: usize = 128;
@@ -57,6 +58,7 @@ pub(super) struct Writer {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) jobs: mpsc::Receiver<Job>,
     pub(super) ids: Ids,
+    pub(super) metrics: Arc<StoreMetrics>,
 }
 
 /// What goes into the database beside the rows of the writes.
@@ -114,6 +116,16 @@ impl Writer {
     /// # Errors
     /// What went wrong, and nothing was written.
     async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, StoreError> {
+        let began = self.clock.uptime();
+        let results = self.transact(jobs).await;
+        match results {
+            Ok(_) => self.metrics.committed(jobs.len(), self.clock.uptime().saturating_sub(began)),
+            Err(_) => self.metrics.rolled_back(),
+        }
+        results
+    }
+
+    async fn transact(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, StoreError> {
         let engine = self.database.engine();
         let mut transaction = self.database.write().await?;
         let connection: &mut AnyConnection = &mut transaction;
@@ -126,7 +138,7 @@ impl Writer {
         let mut ledger = Ledger::default();
         let mut results = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let tx = Transaction::new(connection, engine, now, &mut self.ids).numbered(head.seq + 1);
+            let tx = Transaction::new(connection, engine, now, &mut self.ids);
             results.push(one(tx, job, &mut head, &mut ledger).await?);
         }
         ledger.write(connection, now, &mut self.ids).await?;
@@ -145,6 +157,7 @@ async fn one(
     head: &mut Head,
     ledger: &mut Ledger,
 ) -> Result<Result<Committed, StoreError>, StoreError> {
+    tx.numbered(head.seq + 1);
     let now = tx.now();
     if let Some(repeated) = &job.author.repeatable {
         match idempotency::recall(tx.connection, &job.author.name, repeated, head.epoch, now).await {

@@ -147,13 +147,7 @@ impl Metrics {
     /// # Errors
     /// [`MetricsError`]; never with the names in this file, which a test registers.
     pub fn new(build: Build) -> Result<Self, MetricsError> {
-        let to = Registrar(Registry::new());
-        let info = to.add(IntGaugeVec::new(
-            Opts::new("portcullis_build_info", "Which build this is; always 1."),
-            &["version", "revision"],
-        )?)?;
-        info.with_label_values(&[build.version, build.revision]).set(1);
-        to.0.register(Box::new(ProcessCollector::for_self()))?;
+        let to = Registrar::of_process(build)?;
         let token_cache = to.counters("portcullis_token_cache_total", "Look-ups of verified tokens.", &["result"])?;
         Ok(Self {
             requests: to.counters(
@@ -344,23 +338,35 @@ impl fmt::Debug for Metrics {
 }
 
 /// Makes series and enters them into the registry in one step, so that none is forgotten.
-struct Registrar(Registry);
+pub(super) struct Registrar(pub(super) Registry);
 
 impl Registrar {
-    fn add<C: Collector + Clone + 'static>(&self, series: C) -> Result<C, MetricsError> {
+    /// A registry that knows about the process and its build.
+    pub(super) fn of_process(build: Build) -> Result<Self, MetricsError> {
+        let to = Self(Registry::new());
+        let info = to.add(IntGaugeVec::new(
+            Opts::new("portcullis_build_info", "Which build this is; always 1."),
+            &["version", "revision"],
+        )?)?;
+        info.with_label_values(&[build.version, build.revision]).set(1);
+        to.0.register(Box::new(ProcessCollector::for_self()))?;
+        Ok(to)
+    }
+
+    pub(super) fn add<C: Collector + Clone + 'static>(&self, series: C) -> Result<C, MetricsError> {
         self.0.register(Box::new(series.clone()))?;
         Ok(series)
     }
 
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
+    pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
         self.add(IntCounter::new(name, help)?)
     }
 
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
+    pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
         self.add(IntGauge::new(name, help)?)
     }
 
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
+    pub(super) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, MetricsError> {
         self.add(IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 

@@ -10,6 +10,7 @@ mod metrics;
 mod outcome;
 mod setup;
 mod sink;
+mod store;
 
 pub use line::Format;
 pub use log::{DecisionLog, Entry, LogSettings};
@@ -20,3 +21,4 @@ pub use metrics::{
 pub use outcome::{Ground, Outcome};
 pub use setup::{SetupError, count_panics, install};
 pub use sink::Sink;
+pub use store::StoreMetrics;

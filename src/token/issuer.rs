@@ -18,7 +18,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair,
 };
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::{Jwk, JwkSet, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, EncodingKey, Header};
 use serde::Serialize;
@@ -165,6 +165,11 @@ impl Issuer {
         let id = jwk.thumbprint(ThumbprintHash::SHA256).map_err(failed)?;
         jwk.common.key_id = Some(id.clone());
         jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        if let Some(certificate) = super::certificate::certificate(&jwk, &key) {
+            let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &certificate);
+            jwk.common.x509_sha256_fingerprint = Some(URL_SAFE_NO_PAD.encode(hash));
+            jwk.common.x509_chain = Some(vec![STANDARD.encode(&certificate)]);
+        }
         let header = Header { kid: Some(id), ..Header::new(algorithm) };
         Ok(Self { url: url.to_owned(), header, key, jwks: JwkSet { keys: vec![jwk] } })
     }
@@ -185,6 +190,11 @@ impl Issuer {
     /// Never in practice: texts always serialize.
     pub fn jwks(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(&self.jwks)
+    }
+
+    /// The key to verify its tokens by, as an entry of a key set.
+    pub fn public_keys(&self) -> &[Jwk] {
+        &self.jwks.keys
     }
 
     /// Signs a token.

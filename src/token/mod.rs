@@ -16,6 +16,7 @@
 //! [`Issuer`].
 
 pub mod cache;
+mod certificate;
 mod claims;
 pub mod credential;
 mod fetch;

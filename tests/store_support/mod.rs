@@ -24,7 +24,7 @@ pub mod postgres;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -33,12 +33,16 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use portcullis::app::SystemClock;
-use portcullis::store::{ApiKey, ApiKeys, Scope, Server, Settings, Store};
+use portcullis::store::{ApiKey, ApiKeys, Scope, Server, Settings, Signing, Store};
+use portcullis::telemetry::{Build, StoreMetrics};
+use portcullis::token::{Algorithm, Issuer};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 /// The key of tests.
 pub const KEY: &str = "sk_test_all";
+/// `iss` of the tokens of tests.
+pub const ISSUER: &str = "https://issuer.test";
 
 /// A running store. Dropping it stops it.
 pub struct Running {
@@ -85,12 +89,25 @@ fn run(database: &str, test: &impl AsyncFn(&Running)) {
 
 /// Settings of a store for tests.
 pub fn settings(database: &str) -> Settings {
-    let mut settings = Settings::of(database);
+    let mut settings = Settings::of(database, Arc::new(StoreMetrics::new(Build { version: "test", revision: "" }).unwrap()));
     settings.api_keys = ApiKeys::new(vec![
         ApiKey::new("tests", KEY, vec![Scope::Read, Scope::Write, Scope::Mint]),
         ApiKey::new("reader", "sk_test_read", vec![Scope::Read]),
     ]);
+    settings.issuer = Some(signing());
     settings
+}
+
+/// Who signs the tokens of tests: `client_test`, for five minutes. The key is made once: that takes a while.
+pub fn signing() -> Arc<Signing> {
+    static SIGNING: OnceLock<Arc<Signing>> = OnceLock::new();
+    let make = || {
+        let current = Issuer::ephemeral(ISSUER, Algorithm::RS256).unwrap();
+        let next = Issuer::ephemeral(ISSUER, Algorithm::RS256).unwrap();
+        let lifetime = Duration::from_secs(300);
+        Arc::new(Signing::new("client_test".to_owned(), lifetime, current, Some(&next)).unwrap())
+    };
+    Arc::clone(SIGNING.get_or_init(make))
 }
 
 impl Running {

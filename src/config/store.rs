@@ -1,0 +1,512 @@
+//! The configuration of the store (`portcullis store --config`): the same rules as for the sidecar's. Nothing is opened or created here
+//! but the files of TLS and the model, which have to be read to be checked.
+
+use std::collections::BTreeSet;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::raw::ListenTls;
+use super::{ConfigError, Environment};
+use crate::domain::OrganizationId;
+use crate::proxy::tls;
+use crate::store::{ApiKey, ApiKeys, Scope};
+use crate::telemetry::Format;
+use crate::wire::{self, Model};
+use crate::yaml::{self, Node, Placed, Problem, Problems, Size, Span};
+
+/// Everything a store runs by.
+#[derive(Debug)]
+pub struct StoreFile {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Encrypt with this.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// `sqlite://PATH`, absolute or relative to the working folder, or `postgres://…`.
+    pub database: String,
+    /// Connections that read.
+    pub connections: u32,
+    /// Who may call.
+    pub api_keys: ApiKeys,
+    /// The first key that is written in full and may do everything: for commands on this machine.
+    pub own_key: Option<OwnKey>,
+    /// Sidecars that may read the feed.
+    pub sync_keys: Vec<SyncKey>,
+    /// The model to begin with.
+    pub model: Option<Model>,
+    /// Who signs tokens.
+    pub issuer: Option<IssuerSettings>,
+    /// Bytes of organizations that are kept in memory for checks.
+    pub max_memory: u64,
+    /// The longest that a request may take.
+    pub request_timeout: Duration,
+    /// How log lines look.
+    pub log_format: Format,
+}
+
+/// An API key in full.
+#[derive(Clone)]
+pub struct OwnKey(String);
+
+/// A key of sidecars.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyncKey {
+    /// What it is known by.
+    pub name: String,
+    /// Its SHA-256.
+    pub sha256: [u8; 32],
+    /// The organizations whose facts it may read; `None` = all.
+    pub organizations: Option<BTreeSet<OrganizationId>>,
+}
+
+/// Who signs tokens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssuerSettings {
+    /// `iss` of the tokens.
+    pub url: String,
+    /// Which application they are for.
+    pub client_id: String,
+    /// The file with the key that signs; created when it is missing.
+    pub signing_key: PathBuf,
+    /// The file with the key that will sign next; published already.
+    pub next_signing_key: Option<PathBuf>,
+    /// How long tokens are valid.
+    pub token_lifetime: Duration,
+}
+
+impl OwnKey {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for OwnKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OwnKey")
+    }
+}
+
+/// The store's configuration.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct File {
+    /// The version of this format: 1.
+    version: Placed<u32>,
+    /// `host:port` to listen on; port 0 takes any free one.
+    #[serde(default = "usual_address")]
+    listen: Placed<String>,
+    /// `sqlite://PATH` or `postgres://USER@HOST/NAME`.
+    database: Placed<String>,
+    /// Connections to the database that read.
+    #[serde(default = "eight")]
+    connections: Placed<u32>,
+    /// Who may call the API.
+    api_keys: Placed<Vec<ApiKeySpec>>,
+    /// Sidecars that may read the facts.
+    #[serde(default)]
+    sync_keys: Vec<SyncKeySpec>,
+    /// Encrypt with this certificate.
+    tls: Option<ListenTls>,
+    /// The model file; applied at start when it only adds.
+    model: Option<Placed<PathBuf>>,
+    /// Who signs tokens; absent = none are minted.
+    issuer: Option<IssuerSpec>,
+    /// The most memory that organizations may take.
+    #[serde(default = "half_a_gibibyte")]
+    max_memory: Size,
+    /// The longest that a request may take.
+    #[serde(default = "thirty_seconds")]
+    request_timeout: Span,
+    /// What is logged.
+    #[serde(default)]
+    log: Log,
+}
+
+/// A key in full, with every scope, or its hash.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a key, or a mapping with `name`, `sha256` and `scopes`")]
+enum ApiKeySpec {
+    Text(Placed<String>),
+    Hash(HashedApiKey),
+}
+
+/// An API key by its hash.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct HashedApiKey {
+    /// What it is known by in the audit log.
+    name: Placed<String>,
+    /// SHA-256 of the key, in hexadecimal.
+    sha256: Placed<String>,
+    /// What it may be used for.
+    scopes: Placed<Vec<ScopeSpec>>,
+}
+
+/// What a key may be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum ScopeSpec {
+    /// Reading, checks included.
+    Read,
+    /// Writing.
+    Write,
+    /// Making tokens.
+    Mint,
+}
+
+/// A key in full, for all organizations, or its hash.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a key, or a mapping with `name`, `sha256` and `organizations`")]
+enum SyncKeySpec {
+    Text(Placed<String>),
+    Hash(HashedSyncKey),
+}
+
+/// A key of sidecars by its hash.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct HashedSyncKey {
+    /// What it is known by.
+    name: Placed<String>,
+    /// SHA-256 of the key, in hexadecimal.
+    sha256: Placed<String>,
+    /// `all`, or a list of ids.
+    organizations: Placed<OrganizationsSpec>,
+}
+
+/// Whose facts a sidecar may read.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected `all` or a list of ids")]
+enum OrganizationsSpec {
+    Word(String),
+    Ids(Vec<OrganizationId>),
+}
+
+/// Who signs tokens.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct IssuerSpec {
+    /// `iss` of the tokens.
+    url: Placed<String>,
+    /// Which application they are for; the last part of the key set's address.
+    client_id: Placed<String>,
+    /// PEM file with the RSA key that signs; created when it is missing.
+    signing_key: PathBuf,
+    /// PEM file with the RSA key that will sign next; published beside the other, created when it is missing.
+    next_signing_key: Option<Placed<PathBuf>>,
+    /// How long tokens are valid.
+    #[serde(default = "five_minutes")]
+    token_lifetime: Placed<Span>,
+}
+
+/// What is logged.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Log {
+    /// How log lines look.
+    format: Format,
+}
+
+/// Reads the store's configuration in `file`.
+///
+/// # Errors
+/// [`ConfigError::Unreadable`], or every problem of the file with its place.
+pub fn load(file: &Path, environment: &dyn Environment) -> Result<StoreFile, ConfigError> {
+    let text =
+        std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    Ok(parse(&file.display().to_string(), &text, folder, environment)?)
+}
+
+/// Reads a configuration from `text`, which `file` names in messages; paths in it are relative to `folder`.
+///
+/// # Errors
+/// Every problem with its place.
+pub fn parse(file: &str, text: &str, folder: &Path, environment: &dyn Environment) -> Result<StoreFile, Problems> {
+    let variables = |name: &str| environment.variable(name);
+    let document = yaml::parse(file, text, Some(&variables))?;
+    let (file, problems) = document.read_what_fits::<File>();
+    let Some(file) = file else { return Err(problems) };
+    Reader { folder, problems: problems.0 }.store(file)
+}
+
+/// Whether `file` is a store's configuration rather than an issuer with facts of its own.
+///
+/// # Errors
+/// [`ConfigError`] when it cannot be read at all.
+pub fn is_store(file: &Path, environment: &dyn Environment) -> Result<bool, ConfigError> {
+    let text =
+        std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+    let variables = |name: &str| environment.variable(name);
+    let document = yaml::parse(&file.display().to_string(), &text, Some(&variables))?;
+    Ok(document.get("database").is_some())
+}
+
+/// Reads a model file.
+///
+/// # Errors
+/// [`ConfigError::Unreadable`], or every problem of the file with its place.
+pub fn load_model(file: &Path) -> Result<Model, ConfigError> {
+    let text =
+        std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
+    let document = yaml::parse(&file.display().to_string(), &text, None)?;
+    Ok(read_model(&document)?)
+}
+
+/// The JSON Schema of a store's configuration.
+pub fn schema() -> schemars::Schema {
+    let mut schema = schemars::schema_for!(File);
+    schema.insert("title".into(), "Portcullis store configuration".into());
+    schema.insert("description".into(), "What `portcullis store --config` reads.".into());
+    schema
+}
+
+fn read_model(document: &Node) -> Result<Model, Problems> {
+    let model: Model = document.read_all()?;
+    // For its problems only.
+    wire::Environment::new(&model, document)?;
+    Ok(model)
+}
+
+struct Reader<'a> {
+    folder: &'a Path,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn store(mut self, file: File) -> Result<StoreFile, Problems> {
+        if *file.version != 1 {
+            let message = format!("version is {}, this program reads version 1", file.version.value);
+            self.problems.push(file.version.problem(message));
+        }
+        let listen = self.address(&file.listen);
+        let database = self.database(&file.database);
+        if *file.connections == 0 {
+            self.problems.push(file.connections.problem("`connections` is 0, expected at least 1"));
+        }
+        let (api_keys, own_key) = self.api_keys(file.api_keys);
+        let sync_keys = self.sync_keys(file.sync_keys);
+        let tls = file.tls.and_then(|tls| self.tls(tls));
+        let model = file.model.and_then(|model| self.model(&model));
+        let issuer = file.issuer.and_then(|issuer| self.issuer(issuer));
+        Problems(self.problems).into_result()?;
+        let (Some(listen), Some(database)) = (listen, database) else {
+            // Whatever is missing was reported.
+            return Err(Problems(Vec::new()));
+        };
+        Ok(StoreFile {
+            listen,
+            tls,
+            database,
+            connections: file.connections.value,
+            api_keys: ApiKeys::new(api_keys),
+            own_key,
+            sync_keys,
+            model,
+            issuer,
+            max_memory: file.max_memory.0,
+            request_timeout: file.request_timeout.0,
+            log_format: file.log.format,
+        })
+    }
+
+    fn address(&mut self, address: &Placed<String>) -> Option<SocketAddr> {
+        let found = address.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
+        if found.is_none() {
+            let message = format!("`{}` is not an address, expected `host:port`", address.value);
+            self.problems.push(address.problem(message));
+        }
+        found
+    }
+
+    /// The path of an SQLite file is relative to the configuration.
+    fn database(&mut self, database: &Placed<String>) -> Option<String> {
+        match database.split_once("://") {
+            Some(("sqlite", path)) if !path.is_empty() => {
+                Some(format!("sqlite://{}", self.folder.join(path).display()))
+            }
+            Some(("postgres" | "postgresql", rest)) if !rest.is_empty() => Some(database.value.clone()),
+            // It may hold a password, so it is not repeated.
+            _ => {
+                let message = "the database is neither `sqlite://PATH` nor `postgres://USER@HOST/NAME`";
+                self.problems.push(database.problem(message));
+                None
+            }
+        }
+    }
+
+    fn api_keys(&mut self, specs: Placed<Vec<ApiKeySpec>>) -> (Vec<ApiKey>, Option<OwnKey>) {
+        let all = [Scope::Read, Scope::Write, Scope::Mint];
+        if specs.is_empty() {
+            self.problems.push(specs.problem("`api_keys` is empty: nobody could use the store"));
+        }
+        let (mut keys, mut own) = (Vec::new(), None);
+        let mut names = BTreeSet::new();
+        for (spec, number) in specs.value.into_iter().zip(1..) {
+            match spec {
+                ApiKeySpec::Text(text) => {
+                    if self.is_key(&text) {
+                        keys.push(ApiKey::new(&format!("api_key_{number}"), &text, all.to_vec()));
+                        own.get_or_insert_with(|| OwnKey(text.value.clone()));
+                    }
+                }
+                ApiKeySpec::Hash(HashedApiKey { name, sha256, scopes }) => {
+                    self.new_name(&mut names, &name);
+                    if scopes.is_empty() {
+                        self.problems.push(scopes.problem("`scopes` is empty: the key would be good for nothing"));
+                    }
+                    let scopes = scopes.iter().map(|scope| match scope {
+                        ScopeSpec::Read => Scope::Read,
+                        ScopeSpec::Write => Scope::Write,
+                        ScopeSpec::Mint => Scope::Mint,
+                    });
+                    let scopes = scopes.collect();
+                    keys.extend(self.sha256(&sha256).map(|sha256| ApiKey::hashed(&name, sha256, scopes)));
+                }
+            }
+        }
+        (keys, own)
+    }
+
+    fn sync_keys(&mut self, specs: Vec<SyncKeySpec>) -> Vec<SyncKey> {
+        let mut keys = Vec::new();
+        let mut names = BTreeSet::new();
+        for (spec, number) in specs.into_iter().zip(1..) {
+            match spec {
+                SyncKeySpec::Text(text) => {
+                    if self.is_key(&text) {
+                        let sha256 = crate::store::sha256(&text);
+                        keys.push(SyncKey { name: format!("sync_key_{number}"), sha256, organizations: None });
+                    }
+                }
+                SyncKeySpec::Hash(HashedSyncKey { name, sha256, organizations }) => {
+                    self.new_name(&mut names, &name);
+                    let place = organizations.place.clone();
+                    let organizations = match organizations.value {
+                        OrganizationsSpec::Ids(ids) => Some(ids.into_iter().collect()),
+                        OrganizationsSpec::Word(word) => {
+                            if word != "all" {
+                                let message = format!("organizations is `{word}`, expected `all` or a list of ids");
+                                self.problems.push(place.problem(message));
+                            }
+                            None
+                        }
+                    };
+                    let sha256 = self.sha256(&sha256);
+                    keys.extend(sha256.map(|sha256| SyncKey { name: name.value, sha256, organizations }));
+                }
+            }
+        }
+        keys
+    }
+
+    fn is_key(&mut self, text: &Placed<String>) -> bool {
+        let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !good {
+            self.problems.push(text.problem("a key is empty or has characters other than visible ASCII"));
+        }
+        good
+    }
+
+    fn new_name(&mut self, names: &mut BTreeSet<String>, name: &Placed<String>) {
+        if name.is_empty() || name.chars().any(char::is_control) {
+            self.problems.push(name.problem("the name of a key is empty or has control characters"));
+        } else if !names.insert(name.value.clone()) {
+            self.problems.push(name.problem(format!("another key is called `{}`", name.value)));
+        }
+    }
+
+    fn sha256(&mut self, text: &Placed<String>) -> Option<[u8; 32]> {
+        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+        let is_hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
+        let found = bytes.filter(|_| is_hexadecimal && text.len() == 64).and_then(|bytes| bytes.try_into().ok());
+        if found.is_none() {
+            self.problems.push(text.problem("`sha256` is not 64 hexadecimal digits"));
+        }
+        found
+    }
+
+    fn tls(&mut self, tls: ListenTls) -> Option<Arc<rustls::ServerConfig>> {
+        let here = |path: PathBuf| self.folder.join(path);
+        let (certificate, key) = (tls.certificate.map(here), tls.key.map(here));
+        let client_ca = tls.client_ca.map(|file| file.map(here));
+        match tls::server_config(&certificate, &key, client_ca.as_ref()) {
+            Ok(config) => Some(Arc::new(config)),
+            Err(problem) => {
+                self.problems.push(problem);
+                None
+            }
+        }
+    }
+
+    fn model(&mut self, file: &Placed<PathBuf>) -> Option<Model> {
+        match load_model(&self.folder.join(file.as_path())) {
+            Ok(model) => Some(model),
+            Err(ConfigError::Problems(problems)) => {
+                self.problems.extend(problems);
+                None
+            }
+            Err(unreadable @ ConfigError::Unreadable { .. }) => {
+                self.problems.push(file.problem(unreadable.to_string()));
+                None
+            }
+        }
+    }
+
+    fn issuer(&mut self, spec: IssuerSpec) -> Option<IssuerSettings> {
+        if spec.url.is_empty() {
+            self.problems.push(spec.url.problem("`url` is empty"));
+        }
+        let fits = |character: char| character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.');
+        if spec.client_id.is_empty() || !spec.client_id.chars().all(fits) {
+            let message = format!("`client_id` is `{}`, expected letters, digits, `-`, `_`, `.`", spec.client_id.value);
+            self.problems.push(spec.client_id.problem(message));
+        }
+        if spec.token_lifetime.0.as_secs() == 0 {
+            self.problems.push(spec.token_lifetime.problem("`token_lifetime` is below one second"));
+        }
+        let next = spec.next_signing_key.map(|file| {
+            if *file == spec.signing_key {
+                self.problems.push(file.problem("`next_signing_key` is the same file as `signing_key`"));
+            }
+            self.folder.join(file.as_path())
+        });
+        Some(IssuerSettings {
+            url: spec.url.value,
+            client_id: spec.client_id.value,
+            signing_key: self.folder.join(spec.signing_key),
+            next_signing_key: next,
+            token_lifetime: spec.token_lifetime.0,
+        })
+    }
+}
+
+fn default_place() -> yaml::Place {
+    yaml::Place::new("default".into(), 1, 1)
+}
+
+fn usual_address() -> Placed<String> {
+    Placed { value: "127.0.0.1:9902".to_owned(), place: default_place() }
+}
+
+fn eight() -> Placed<u32> {
+    Placed { value: 8, place: default_place() }
+}
+
+fn five_minutes() -> Placed<Span> {
+    Placed { value: Span(Duration::from_secs(300)), place: default_place() }
+}
+
+fn thirty_seconds() -> Span {
+    Span(Duration::from_secs(30))
+}
+
+fn half_a_gibibyte() -> Size {
+    Size(512 * 1024 * 1024)
+}
