@@ -14,7 +14,7 @@
 mod checks;
 mod company;
 mod groups;
-#[path = "../../tests/store_support/postgres.rs"]
+#[path = "../../tests/store/support/postgres.rs"]
 mod postgres;
 mod statistics;
 mod target;

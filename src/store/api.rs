@@ -1,11 +1,9 @@
 //! Every operation of the store in one form: its path, who may call it, what goes in and comes out, and the handler. The router and
 //! `GET /openapi.json` are both made from it, so that neither can say what the other does not.
 
-use std::convert::Infallible;
-
 use axum::handler::Handler;
 use axum::http::Method;
-use axum::routing::{MethodFilter, MethodRouter, Route, on};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use super::Store;
@@ -113,18 +111,5 @@ impl Operation {
     /// Errors of its own.
     pub fn fails(self, errors: &'static [u16]) -> Self {
         Self { errors, ..self }
-    }
-
-    /// Puts a layer around the handler alone.
-    pub fn layered<L>(mut self, layer: L) -> Self
-    where
-        L: tower::Layer<Route> + Clone + Send + Sync + 'static,
-        L::Service: tower::Service<axum::extract::Request> + Clone + Send + Sync + 'static,
-        <L::Service as tower::Service<axum::extract::Request>>::Response: axum::response::IntoResponse + 'static,
-        <L::Service as tower::Service<axum::extract::Request>>::Error: Into<Infallible> + 'static,
-        <L::Service as tower::Service<axum::extract::Request>>::Future: Send + 'static,
-    {
-        self.handler = self.handler.layer(layer);
-        self
     }
 }

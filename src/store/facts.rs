@@ -107,12 +107,6 @@ impl FactsCache {
         }
     }
 
-    /// The catalog, with everything that was committed before the call.
-    pub(super) async fn catalog(&self) -> Result<Arc<Catalog>, StoreError> {
-        self.catch_up().await?;
-        Ok(self.catalog.load_full())
-    }
-
     /// How many organizations are in memory.
     pub(super) fn resident(&self) -> u64 {
         self.organizations.entry_count()

@@ -14,6 +14,7 @@ use super::error::StoreError;
 use super::extract::{Body, Path, Query};
 use super::keys::Author;
 use super::page::{Listing, PageQuery};
+use super::revocations::{self, Revoked};
 use super::time::Millis;
 use super::transaction::{Reply, Transaction, Write};
 use super::writer::Committed;

@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use self::store_support::{Running, company::id, on_every_engine, settings};
+use crate::support::{Running, company::id, on_every_engine, settings};
 
-mod store_support;
 
 const RESOURCES: &str = "/authorization/resources";
 

@@ -3,9 +3,8 @@
 use portcullis::store::Settings;
 use serde_json::json;
 
-use self::store_support::{Running, on_every_engine, settings};
+use crate::support::{Running, on_every_engine, settings};
 
-mod store_support;
 
 const AUDIT: &str = "/portcullis/v1/audit";
 
@@ -128,7 +127,7 @@ fn the_foreign_keys_never_have_to_catch_anything() {
         let folder = tempfile::tempdir().unwrap();
         let database = match store.database.starts_with("sqlite") {
             true => format!("sqlite://{}", folder.path().join("strict.db").display()),
-            false => store_support::postgres::database().unwrap(),
+            false => crate::support::postgres::database().unwrap(),
         };
         let strict = Running::start_with(Settings { strict_foreign_keys: true, ..settings(&database) }).await;
         live_through_much(&strict).await;

@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use self::store_support::{Running, on_every_engine};
+use crate::support::{Running, on_every_engine};
 
-mod store_support;
 
 fn of(group: &str) -> String {
     format!("/authorization/groups/{group}/role_assignments")

@@ -4,9 +4,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use self::store_support::{ISSUER, Running, on_every_engine, on_sqlite};
+use crate::support::{ISSUER, Running, on_every_engine, on_sqlite};
 
-mod store_support;
 
 const TOKENS: &str = "/portcullis/v1/tokens";
 const TEMPLATE: &str = "/user_management/jwt_template";

@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use self::store_support::{Running, on_every_engine};
+use crate::support::{Running, on_every_engine};
 
-mod store_support;
 
 fn of(membership: &str) -> String {
     format!("/authorization/organization_memberships/{membership}/role_assignments")
@@ -185,8 +184,9 @@ fn roles_through_groups_are_listed_and_stay_with_the_group() {
         store.assign(&ada, "project-editor", &project).await;
         store.delete_with(&of(&ada), body).await.is(204);
         assert!(store.may(&ada, "project:edit", &project).await);
-        let on_root = store.get(&format!("/authorization/resources/{root}/role_assignments?role_slug=billing-admin"));
-        assert_eq!(on_root.await.listed("/source/type"), ["group"]);
+        let path = format!("/authorization/resources/{root}/role_assignments?role_slug=billing-admin");
+        let on_root = store.get(&path).await;
+        assert_eq!(on_root.listed("/source/type"), ["group"]);
     });
 }
 

@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use self::store_support::{Running, company::id, on_every_engine};
+use crate::support::{Running, company::id, on_every_engine};
 
-mod store_support;
 
 const MEMBERSHIPS: &str = "/user_management/organization_memberships";
 

@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use self::store_support::{Running, on_every_engine};
+use crate::support::{Running, on_every_engine};
 
-mod store_support;
 
 struct Company {
     org: String,

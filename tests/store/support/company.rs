@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::Running;
+use super::Api;
 
-impl Running {
+impl Api {
     /// A new organization's id.
     pub async fn organization(&self, name: &str) -> String {
         id(&self.post("/organizations", json!({"name": name})).await.is(201))

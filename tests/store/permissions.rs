@@ -2,9 +2,8 @@
 
 use serde_json::json;
 
-use self::store_support::on_every_engine;
+use crate::support::on_every_engine;
 
-mod store_support;
 
 const PERMISSIONS: &str = "/authorization/permissions";
 

@@ -44,12 +44,18 @@ pub const KEY: &str = "sk_test_all";
 /// `iss` of the tokens of tests.
 pub const ISSUER: &str = "https://issuer.test";
 
+/// How to ask a store.
+#[derive(Clone)]
+pub struct Api {
+    pub address: SocketAddr,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
 /// A running store. Dropping it stops it.
 pub struct Running {
-    pub address: SocketAddr,
+    api: Api,
     pub store: Store,
     pub database: String,
-    client: Client<HttpConnector, Full<Bytes>>,
     stop: watch::Sender<bool>,
     served: Option<tokio::task::JoinHandle<std::io::Result<()>>>,
 }
@@ -125,7 +131,7 @@ impl Running {
         let (stop, stopped) = watch::channel(false);
         let served = Some(tokio::spawn(server.serve(stopped)));
         let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { address, store, database, client, stop, served }
+        Self { api: Api { address, client }, store, database, stop, served }
     }
 
     /// Stops it and waits for its end.
@@ -136,6 +142,21 @@ impl Running {
         }
     }
 
+    /// A client that can be taken elsewhere.
+    pub fn client(&self) -> Api {
+        self.api.clone()
+    }
+}
+
+impl std::ops::Deref for Running {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+impl Api {
     pub async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, None, &[]).await
     }

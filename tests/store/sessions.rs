@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use self::store_support::{Running, on_every_engine, on_sqlite};
+use crate::support::{Running, on_every_engine, on_sqlite};
 
-mod store_support;
 
 const TOKENS: &str = "/portcullis/v1/tokens";
 const REVOKE: &str = "/user_management/sessions/revoke";
@@ -98,7 +97,7 @@ fn live_ready_and_metrics_are_open() {
 fn a_new_epoch_changes_revisions_and_nothing_else() {
     on_every_engine(async |store| {
         let before = store.post("/authorization/permissions", json!({"slug": "a:b", "name": "A"})).await;
-        let epoch = |answer: &store_support::Answer| {
+        let epoch = |answer: &crate::support::Answer| {
             let revision = answer.headers["x-portcullis-revision"].to_str().unwrap().to_owned();
             revision.rsplit_once('.').unwrap().0.to_owned()
         };

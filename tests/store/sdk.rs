@@ -3,16 +3,14 @@
 //!
 //! Node: `npm install --no-package-lock --prefix tests/sdk`; Python: `pip install -r tests/sdk/requirements.txt` into `target/sdk-venv` or the system. What is
 //! not installed is reported as skipped; the gate installs both.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking, and says what it skipped")]
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::process::Command;
 
-use self::store_support::{KEY, Running, on_sqlite};
+use crate::support::{KEY, Running, on_sqlite};
 
-mod store_support;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

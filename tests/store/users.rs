@@ -2,9 +2,8 @@
 
 use serde_json::{Value, json};
 
-use self::store_support::{company::id, on_every_engine};
+use crate::support::{company::id, on_every_engine};
 
-mod store_support;
 
 const USERS: &str = "/user_management/users";
 

@@ -1,0 +1,85 @@
+//! Many writers, in one process and in two on one database: numbers without gaps, in the order of commits, and the rows are what the log
+//! says.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::support::{Running, on_every_engine};
+
+const WRITERS: usize = 24;
+const WRITES: usize = 12;
+
+#[test]
+fn concurrent_writers_are_numbered_without_gaps_and_nothing_is_lost() {
+    on_every_engine(async |store| {
+        store.usual_model("multiple").await;
+        let organization = store.organization("Acme").await;
+        let other = Running::start(&store.database).await;
+        let (membership, root) = (store.member(&organization, "ada").await, store.root(&organization).await);
+        let before = store.post("/authorization/permissions", json!({"slug": "before", "name": "B"})).await.revision();
+        let results = {
+            let mut writers = JoinSet::new();
+            for writer in 0..WRITERS {
+                let client = if writer % 2 == 0 { store.client() } else { other.client() };
+                let (organization, membership, root) = (organization.clone(), membership.clone(), root.clone());
+                writers.spawn(async move {
+                    let mut revisions = Vec::new();
+                    for number in 0..WRITES {
+                        let body = json!({
+                            "organization_id": organization, "resource_type_slug": "project",
+                            "external_id": format!("p-{writer}-{number}"), "name": "P",
+                        });
+                        let created = client.send("POST", "/authorization/resources", Some(body), &[]).await;
+                        revisions.push(created.revision());
+                        let project = created.is(201)["id"].as_str().unwrap().to_owned();
+                        let path = format!("/authorization/organization_memberships/{membership}/role_assignments");
+                        let body = json!({"role_slug": "project-editor", "resource_id": project});
+                        let assigned = client.send("POST", &path, Some(body), &[]).await;
+                        revisions.push(assigned.revision());
+                        assigned.is(201);
+                        let path = format!("/authorization/organization_memberships/{membership}/check");
+                        let body = json!({"permission_slug": "project:edit", "resource_id": project});
+                        let checked = client.send("POST", &path, Some(body), &[]).await.is(200);
+                        assert_eq!(checked["authorized"], true, "an answer after a write includes the write");
+                    }
+                    let _ = root;
+                    revisions
+                });
+            }
+            writers.join_all().await.concat()
+        };
+        let count = u64::try_from(WRITERS * WRITES * 2).unwrap();
+        let distinct: BTreeSet<u64> = results.iter().copied().collect();
+        assert_eq!(distinct, (before + 1..=before + count).collect(), "every write has its own number, and none is missing");
+        assert_eq!(store.store.compare_log_with_rows().await.unwrap().differences, [""; 0]);
+        // What one process wrote, the other answers with.
+        let last = store.resource(&organization, "project", "last", None).await;
+        assert!(!other.may(&membership, "project:edit", &last).await);
+        store.assign(&membership, "project-editor", &last).await;
+        assert!(other.may(&membership, "project:edit", &last).await);
+        other.stop().await;
+    });
+}
+
+#[test]
+fn one_spoilt_write_does_not_spoil_those_that_share_its_trip_to_the_disk() {
+    on_every_engine(async |store| {
+        let client = Arc::new(store.client());
+        let mut writers = JoinSet::new();
+        for number in 0..64 {
+            let client = Arc::clone(&client);
+            writers.spawn(async move {
+                // Every slug is asked for twice; one of both has to be refused.
+                let body = json!({"slug": format!("p{}", number / 2), "name": "P"});
+                client.send("POST", "/authorization/permissions", Some(body), &[]).await.status
+            });
+        }
+        let mut statuses = writers.join_all().await;
+        statuses.sort_unstable();
+        assert_eq!(statuses, [[201; 32], [409; 32]].concat());
+        assert_eq!(store.store.compare_log_with_rows().await.unwrap().differences, [""; 0]);
+    });
+}

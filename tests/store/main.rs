@@ -1,0 +1,25 @@
+//! The store as its clients see it: one module for each noun, each test on every engine that is installed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it skipped"
+)]
+
+mod assignments;
+mod audit;
+mod checks;
+mod concurrency;
+mod events;
+mod group_assignments;
+mod groups;
+mod issuer;
+mod memberships;
+mod organizations;
+mod permissions;
+mod resources;
+mod sdk;
+mod sessions;
+mod support;
+mod users;
