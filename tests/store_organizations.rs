@@ -57,8 +57,8 @@ fn an_external_id_does_not_begin_like_an_id_of_ours() {
             ["org_1", "om_1", "group_1", "user_1", "authz_resource_1", "role_1", "gra_1", "role_assignment_1"]
         {
             let body = json!({"name": "A", "external_id": external_id});
-            store.post(ORGANIZATIONS, body.clone()).await.is_error(422, "reserved_prefix");
-            store.put(&format!("/organizations/{there}"), body).await.is_error(422, "reserved_prefix");
+            store.post(ORGANIZATIONS, body.clone()).await.is_error(422, "reserved_external_id");
+            store.put(&format!("/organizations/{there}"), body).await.is_error(422, "reserved_external_id");
         }
         store.post(ORGANIZATIONS, json!({"name": "A", "external_id": "organization"})).await.is(201);
         for external_id in ["é".to_owned(), "x".repeat(129), String::new()] {

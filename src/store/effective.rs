@@ -50,15 +50,20 @@ pub(super) async fn roles_of(
     Ok(memberships.iter().filter_map(claims).collect())
 }
 
+/// One organization role for each membership, or several.
+pub(super) async fn mode(connection: &mut AnyConnection) -> Result<RoleMode, StoreError> {
+    let row = sqlx::query("SELECT role_mode FROM settings WHERE one = 1").fetch_optional(connection).await?;
+    let mode = row.map(|row| row.try_get::<String, _>("role_mode")).transpose()?;
+    Ok(mode.map_or(RoleMode::Single, |mode| rows::role_mode(&mode)))
+}
+
 /// Remembers what these memberships have, before roles from groups are taken away.
 pub(super) async fn before(
     tx: &mut Transaction<'_>,
     organization: &OrganizationId,
     memberships: &[MembershipId],
 ) -> Result<Before, StoreError> {
-    let mode = sqlx::query("SELECT role_mode FROM settings WHERE one = 1").fetch_optional(&mut *tx.connection).await?;
-    let mode = mode.map(|row| row.try_get::<String, _>("role_mode")).transpose()?;
-    let mode = mode.map_or(RoleMode::Single, |mode| rows::role_mode(&mode));
+    let mode = mode(tx.connection).await?;
     let roles = match mode {
         RoleMode::Multiple => HashMap::new(),
         RoleMode::Single => roles_of(tx.connection, tx.engine(), organization, memberships).await?,

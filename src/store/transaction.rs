@@ -120,11 +120,6 @@ impl<'c> Transaction<'c> {
         Self { connection, engine, now, seq: 0, ids, draft: Draft::default() }
     }
 
-    /// With the number that it gets if it writes anything.
-    pub(super) fn numbered(self, seq: u64) -> Self {
-        Self { seq, ..self }
-    }
-
     pub(super) fn into_parts(self) -> (&'c mut AnyConnection, Draft) {
         (self.connection, self.draft)
     }
@@ -134,9 +129,14 @@ impl<'c> Transaction<'c> {
         self.now
     }
 
-    /// The number in the log that this transaction gets.
+    /// The number it has in the log, if it writes anything.
     pub(super) fn seq(&self) -> u64 {
         self.seq
+    }
+
+    /// Tells it its number.
+    pub(super) fn numbered(&mut self, seq: u64) {
+        self.seq = seq;
     }
 
     /// A new id, greater than those before it: the prefix and a ULID.

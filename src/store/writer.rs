@@ -126,8 +126,9 @@ impl Writer {
         let mut ledger = Ledger::default();
         let mut results = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let tx = Transaction::new(connection, engine, now, &mut self.ids).numbered(head.seq + 1);
-            results.push(one(tx, job, &mut head, &mut ledger).await?);
+            results.push(
+                one(Transaction::new(connection, engine, now, &mut self.ids), job, &mut head, &mut ledger).await?,
+            );
         }
         ledger.write(connection, now, &mut self.ids).await?;
         if head.seq > before {
@@ -145,6 +146,7 @@ async fn one(
     head: &mut Head,
     ledger: &mut Ledger,
 ) -> Result<Result<Committed, StoreError>, StoreError> {
+    tx.numbered(head.seq + 1);
     let now = tx.now();
     if let Some(repeated) = &job.author.repeatable {
         match idempotency::recall(tx.connection, &job.author.name, repeated, head.epoch, now).await {

@@ -15,4 +15,4 @@ pub use facts::{Facts, FactsFile, Loader};
 pub use grant::{Grant, GrantError, ResourceName, Subject};
 pub use model::{Environment, ExternalIds, Model, PermissionSpec, ResourceTypeSpec, RoleSpec};
 pub use organization::{GroupSpec, MembershipSpec, OrganizationSpec, ResourceSpec};
-pub use resolve::Sample;
+pub use resolve::{Sample, reserved_start};

@@ -21,6 +21,11 @@ use crate::yaml::{Node, Problems};
 /// Beginnings of ids that stores make up: an external id that looks like one would be ambiguous (decision D2).
 const RESERVED: [&str; 7] = ["authz_resource_", "gra_", "group_", "om_", "org_", "role_", "user_"];
 
+/// The beginning that makes an external id look like an id that a store makes up (decision D2).
+pub fn reserved_start(external_id: &str) -> Option<&'static str> {
+    RESERVED.into_iter().find(|start| external_id.starts_with(start))
+}
+
 impl Environment {
     /// Turns the names of `spec`, which was read from `node`, into ids.
     ///
@@ -254,7 +259,7 @@ impl<'a> Resolver<'a> {
         } else if !self.environment.types().contains(&resource.resource_type) {
             self.report(at.key("type"), unknown_type(&resource.resource_type));
         }
-        if let Some(prefix) = RESERVED.iter().find(|prefix| resource.id.as_str().starts_with(**prefix)) {
+        if let Some(prefix) = reserved_start(resource.id.as_str()) {
             self.report(
                 at.key("id"),
                 format!("external id `{}` begins with `{prefix}`, as ids of the store do", resource.id),
