@@ -169,6 +169,60 @@ fn an_organization_goes_with_everything_in_it() {
     });
 }
 
+/// R47: no row of it is left in any table, and none of another organization is gone.
+#[test]
+fn nothing_of_a_deleted_organization_is_left() {
+    on_every_engine(async |store| {
+        store.usual_model("multiple").await;
+        let mut both = Vec::new();
+        for name in ["acme", "bolt"] {
+            let organization = store.organization(name).await;
+            let member = store.member(&organization, name).await;
+            let group = store.group(&organization, "Engineering", &[&member]).await;
+            let workspace = store.resource(&organization, "workspace", "w", None).await;
+            let project = store.resource(&organization, "project", "p", Some(&workspace)).await;
+            store.resource(&organization, "app", "a", Some(&project)).await;
+            store.assign(&member, "project-editor", &project).await;
+            store.assign_group(&group, "workspace-admin", Some(&workspace)).await;
+            let roles = format!("/authorization/organizations/{organization}/roles");
+            let role = json!({"slug": "org-auditor", "name": "Auditor"});
+            store.post(&roles, role).await.is(201);
+            store
+                .put(&format!("{roles}/org-auditor/permissions"), json!({"permissions": ["org:manage"]}))
+                .await
+                .is(200);
+            store.assign_group(&group, "org-auditor", None).await;
+            both.push((organization, member, project));
+        }
+        let tables = [
+            "SELECT COUNT(*) FROM organizations",
+            "SELECT COUNT(*) FROM resources",
+            "SELECT COUNT(*) FROM memberships",
+            "SELECT COUNT(*) FROM user_groups",
+            "SELECT COUNT(*) FROM group_members",
+            "SELECT COUNT(*) FROM assignments",
+            "SELECT COUNT(*) FROM group_assignments",
+            "SELECT COUNT(*) FROM roles WHERE organization_id IS NOT NULL",
+            "SELECT COUNT(*) FROM role_permissions WHERE role_id IN (SELECT id FROM roles WHERE organization_id IS NOT NULL)",
+        ];
+        let pool = sqlx::AnyPool::connect(&store.database).await.unwrap();
+        let count = async || -> Vec<i64> {
+            let mut counts = Vec::new();
+            for table in tables {
+                counts.push(sqlx::query_scalar(table).fetch_one(&pool).await.unwrap());
+            }
+            counts
+        };
+        let before = count().await;
+        assert!(before.iter().all(|rows| *rows > 0 && rows % 2 == 0), "{before:?}");
+        let [(acme, ..), (_, member, project)] = both.as_slice() else { panic!("two") };
+        store.delete(&format!("/organizations/{acme}")).await.is(202);
+        assert_eq!(count().await, before.iter().map(|rows| rows / 2).collect::<Vec<_>>());
+        pool.close().await;
+        assert!(store.may(member, "project:edit", project).await);
+    });
+}
+
 async fn last_event(store: &Running) -> (String, String) {
     let events = store.get("/events?order=desc&limit=1").await.is(200);
     (events["data"][0]["event"].as_str().unwrap().to_owned(), id(&events["data"][0]["data"]))
