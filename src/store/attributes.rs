@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::error::StoreError;
 use crate::domain::ExternalId;
+use crate::wire;
 
 /// Pairs that an object may carry.
 const MOST_PAIRS: usize = 50;
@@ -15,29 +16,6 @@ const MOST_PAIRS: usize = 50;
 const LONGEST_KEY: usize = 40;
 /// Characters that a value may have.
 const LONGEST_VALUE: usize = 600;
-
-/// How ids of our own begin.
-const OUR_PREFIXES: [&str; 19] = [
-    "org_",
-    "om_",
-    "group_",
-    "user_",
-    "authz_resource_",
-    "role_",
-    "gra_",
-    "perm_",
-    "event_",
-    "audit_",
-    "session_",
-    "client_",
-    "req_",
-    "key_",
-    "sk_",
-    "we_",
-    "whsec_",
-    "invitation_",
-    "role_assignment_",
-];
 
 /// Metadata as a request has it: texts by key. `null` or an empty text takes the key away, which matters in an update only.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -99,13 +77,12 @@ fn invalid(message: String) -> StoreError {
 ///
 /// # Errors
 /// [`StoreError::Unprocessable`]
-pub(super) fn refuse_our_prefixes(external_id: &ExternalId) -> Result<(), StoreError> {
-    match OUR_PREFIXES.iter().find(|prefix| external_id.as_str().starts_with(**prefix)) {
+pub(super) fn refuse_reserved(external_id: &ExternalId) -> Result<(), StoreError> {
+    match wire::reserved_start(external_id.as_str()) {
         None => Ok(()),
-        Some(prefix) => Err(StoreError::invalid(
-            "external_id",
-            "reserved_prefix",
-            format!("external id `{external_id}` begins with `{prefix}`, which is kept for ids of the store"),
-        )),
+        Some(start) => {
+            let message = format!("external id `{external_id}` begins with `{start}`, as ids of the store do");
+            Err(StoreError::invalid("external_id", "reserved_external_id", message))
+        }
     }
 }

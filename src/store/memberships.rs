@@ -180,16 +180,11 @@ impl Write for NewMembership {
         organizations::require(tx.connection, &self.organization_id).await?;
         users::find(tx.connection, &self.user_id).await?;
         let chosen = roles::resolve(tx.connection, &self.organization_id, &self.roles).await?;
-        let statement = "SELECT id, organization_id, user_id, status, identity_provider_roles FROM memberships \
-                         WHERE user_id = $1 AND organization_id = $2";
-        let there = sqlx::query(statement).bind(self.user_id.clone()).bind(self.organization_id.clone());
-        if let Some(row) = there.fetch_optional(&mut *tx.connection).await? {
-            let member = rows::member(&row)?;
-            if member.status == MembershipStatus::Active {
-                let message = format!("the user has the membership `{}` in this organization already", member.id);
+        if let Some(row) = find_of(tx.connection, &self.user_id, &self.organization_id).await? {
+            if row.member.status == MembershipStatus::Active {
+                let message = format!("the user has the membership `{}` in this organization already", row.member.id);
                 return Err(StoreError::conflict("organization_membership_already_exists", message));
             }
-            let row = MembershipRow { organization: self.organization_id.clone(), member };
             status::activate(tx, &row).await?;
             if let Some(chosen) = &chosen {
                 roles::set(tx, &row, chosen).await?;
@@ -197,18 +192,17 @@ impl Write for NewMembership {
             return Reply::created(&announce(tx, "organization_membership.updated", &row).await?);
         }
         let id = MembershipId::new(&tx.id("om_"))?;
-        let member = Member { id: id.clone(), user: self.user_id.clone(), status: MembershipStatus::Active, identity_provider_roles: Vec::new() };
         let statement = "INSERT INTO memberships (id, organization_id, user_id, status, directory_managed, \
                          custom_attributes, identity_provider_groups, created_at, updated_at) \
                          VALUES ($1, $2, $3, 'active', 0, '{}', '[]', $4, $4)";
         let statement = sqlx::query(statement)
-            .bind(id)
+            .bind(id.clone())
             .bind(self.organization_id.clone())
             .bind(self.user_id.clone())
             .bind(tx.now().0);
         tx.execute(statement).await?;
-        tx.put(&self.organization_id, OrganizationRecord::Member(member.clone()));
-        let row = MembershipRow { organization: self.organization_id.clone(), member };
+        let row = find(tx.connection, &id).await?;
+        tx.put(&self.organization_id, OrganizationRecord::Member(row.member.clone()));
         let chosen = match chosen {
             Some(chosen) => chosen,
             None => super::roles::default_of(tx.connection, &self.organization_id).await?.into_iter().collect(),
@@ -235,8 +229,23 @@ async fn announce(
 /// # Errors
 /// [`StoreError::NotFound`]
 pub(super) async fn find(connection: &mut AnyConnection, id: &MembershipId) -> Result<MembershipRow, StoreError> {
-    let statement = "SELECT id, organization_id, user_id, status, identity_provider_roles FROM memberships WHERE id = $1";
+    let statement = "SELECT id, organization_id, user_id, status FROM memberships WHERE id = $1";
     let row = sqlx::query(statement).bind(id.clone()).fetch_optional(connection).await?;
     let row = row.ok_or_else(|| StoreError::not_found("organization membership", id))?;
     Ok(MembershipRow { organization: row.try_get("organization_id")?, member: rows::member(&row)? })
+}
+
+/// The membership of a user in an organization.
+async fn find_of(
+    connection: &mut AnyConnection,
+    user: &UserId,
+    organization: &OrganizationId,
+) -> Result<Option<MembershipRow>, StoreError> {
+    let statement = sqlx::query("SELECT id FROM memberships WHERE user_id = $1 AND organization_id = $2")
+        .bind(user.clone())
+        .bind(organization.clone());
+    match statement.fetch_optional(&mut *connection).await? {
+        None => Ok(None),
+        Some(row) => find(connection, &row.try_get("id")?).await.map(Some),
+    }
 }

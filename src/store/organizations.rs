@@ -176,7 +176,7 @@ async fn delete(
 impl Write for NewOrganization {
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
         if let Some(external_id) = &self.external_id {
-            attributes::refuse_our_prefixes(external_id)?;
+            attributes::refuse_reserved(external_id)?;
             refuse_used(tx.connection, "external_id", "external_id_already_used", external_id.as_str(), None).await?;
         }
         let metadata = match &self.metadata {
@@ -244,7 +244,7 @@ impl Write for UpdateOrganization {
         }
         if let Some(external_id) = &changes.external_id {
             if let Some(external_id) = external_id {
-                attributes::refuse_our_prefixes(external_id)?;
+                attributes::refuse_reserved(external_id)?;
                 let (code, id) = ("external_id_already_used", Some(&self.id));
                 refuse_used(tx.connection, "external_id", code, external_id.as_str(), id).await?;
             }

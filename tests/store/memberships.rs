@@ -1,5 +1,7 @@
 //! Memberships, as clients see them (WorkOS contract, section 1.10).
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 use serde_json::{Value, json};
 
 use crate::support::{Running, company::id, on_every_engine};

@@ -1,5 +1,7 @@
 //! Organizations, as clients see them (WorkOS contract, section 1.8).
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+
 use serde_json::{Value, json};
 
 use crate::support::{Running, company::id, on_every_engine};
@@ -56,8 +58,8 @@ fn an_external_id_does_not_begin_like_an_id_of_ours() {
             ["org_1", "om_1", "group_1", "user_1", "authz_resource_1", "role_1", "gra_1", "role_assignment_1"]
         {
             let body = json!({"name": "A", "external_id": external_id});
-            store.post(ORGANIZATIONS, body.clone()).await.is_error(422, "reserved_prefix");
-            store.put(&format!("/organizations/{there}"), body).await.is_error(422, "reserved_prefix");
+            store.post(ORGANIZATIONS, body.clone()).await.is_error(422, "reserved_external_id");
+            store.put(&format!("/organizations/{there}"), body).await.is_error(422, "reserved_external_id");
         }
         store.post(ORGANIZATIONS, json!({"name": "A", "external_id": "organization"})).await.is(201);
         for external_id in ["é".to_owned(), "x".repeat(129), String::new()] {
@@ -165,6 +167,60 @@ fn an_organization_goes_with_everything_in_it() {
         store.get(&format!("{memberships}/{stays}")).await.is(200);
         store.get(&format!("/user_management/users/{user}")).await.is(200);
         assert_eq!(last_event(store).await, ("organization.deleted".to_owned(), organization));
+    });
+}
+
+/// R47: no row of it is left in any table, and none of another organization is gone.
+#[test]
+fn nothing_of_a_deleted_organization_is_left() {
+    on_every_engine(async |store| {
+        store.usual_model("multiple").await;
+        let mut both = Vec::new();
+        for name in ["acme", "bolt"] {
+            let organization = store.organization(name).await;
+            let member = store.member(&organization, name).await;
+            let group = store.group(&organization, "Engineering", &[&member]).await;
+            let workspace = store.resource(&organization, "workspace", "w", None).await;
+            let project = store.resource(&organization, "project", "p", Some(&workspace)).await;
+            store.resource(&organization, "app", "a", Some(&project)).await;
+            store.assign(&member, "project-editor", &project).await;
+            store.assign_group(&group, "workspace-admin", Some(&workspace)).await;
+            let roles = format!("/authorization/organizations/{organization}/roles");
+            let role = json!({"slug": "org-auditor", "name": "Auditor"});
+            store.post(&roles, role).await.is(201);
+            store
+                .put(&format!("{roles}/org-auditor/permissions"), json!({"permissions": ["org:manage"]}))
+                .await
+                .is(200);
+            store.assign_group(&group, "org-auditor", None).await;
+            both.push((organization, member, project));
+        }
+        let tables = [
+            "SELECT COUNT(*) FROM organizations",
+            "SELECT COUNT(*) FROM resources",
+            "SELECT COUNT(*) FROM memberships",
+            "SELECT COUNT(*) FROM user_groups",
+            "SELECT COUNT(*) FROM group_members",
+            "SELECT COUNT(*) FROM assignments",
+            "SELECT COUNT(*) FROM group_assignments",
+            "SELECT COUNT(*) FROM roles WHERE organization_id IS NOT NULL",
+            "SELECT COUNT(*) FROM role_permissions WHERE role_id IN (SELECT id FROM roles WHERE organization_id IS NOT NULL)",
+        ];
+        let pool = sqlx::AnyPool::connect(&store.database).await.unwrap();
+        let count = async || -> Vec<i64> {
+            let mut counts = Vec::new();
+            for table in tables {
+                counts.push(sqlx::query_scalar(table).fetch_one(&pool).await.unwrap());
+            }
+            counts
+        };
+        let before = count().await;
+        assert!(before.iter().all(|rows| *rows > 0 && rows % 2 == 0), "{before:?}");
+        let [(acme, ..), (_, member, project)] = both.as_slice() else { panic!("two") };
+        store.delete(&format!("/organizations/{acme}")).await.is(202);
+        assert_eq!(count().await, before.iter().map(|rows| rows / 2).collect::<Vec<_>>());
+        pool.close().await;
+        assert!(store.may(member, "project:edit", project).await);
     });
 }
 

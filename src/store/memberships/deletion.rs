@@ -1,6 +1,7 @@
 //! What goes with a membership: its role assignments, its places in groups, its sessions (WorkOS contract R45).
 
 use async_trait::async_trait;
+use sqlx::Row;
 
 use super::render::{self, Form};
 use super::{MembershipRow, find};
@@ -9,9 +10,8 @@ use crate::domain::{MembershipId, UserId};
 use crate::store::assignments::{self, Of};
 use crate::store::error::StoreError;
 use crate::store::revocations::{self, Revoked};
-use crate::store::rows::{self, read_all};
+use crate::store::rows::read_all;
 use crate::store::transaction::{Reply, Transaction, Write};
-use sqlx::Row;
 
 pub(super) struct DeleteMembership(pub(super) MembershipId);
 
@@ -27,13 +27,12 @@ impl Write for DeleteMembership {
 
 /// Takes all memberships of a user away (WorkOS contract R46). What revokes their tokens is up to the caller.
 pub(in crate::store) async fn remove_all_of(tx: &mut Transaction<'_>, user: &UserId) -> Result<(), StoreError> {
-    let statement = "SELECT id, organization_id, user_id, status, identity_provider_roles FROM memberships WHERE user_id = $1 ORDER BY id";
-    let memberships = read_all(tx.connection, sqlx::query(statement).bind(user.clone()), |row| {
-        Ok(MembershipRow { organization: row.try_get("organization_id")?, member: rows::member(row)? })
-    })
-    .await?;
-    for row in &memberships {
-        remove(tx, row).await?;
+    let statement = "SELECT id FROM memberships WHERE user_id = $1 ORDER BY id";
+    let ids: Vec<MembershipId> =
+        read_all(tx.connection, sqlx::query(statement).bind(user.clone()), |row| Ok(row.try_get("id")?)).await?;
+    for id in &ids {
+        let row = find(tx.connection, id).await?;
+        remove(tx, &row).await?;
     }
     Ok(())
 }

@@ -5,15 +5,14 @@ use std::collections::{BTreeMap, HashMap};
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use crate::domain::record::MembershipStatus;
 use crate::domain::{MembershipId, OrganizationId};
 use crate::store::database::Engine;
 use crate::store::effective::{self, Roles};
 use crate::store::error::StoreError;
-use crate::store::rows::{self, read_all};
+use crate::store::rows::read_all;
 use crate::store::time::Millis;
 use crate::store::users;
-use crate::wire::api::{self, Membership, RoleName};
+use crate::wire::api::{Membership, MembershipStatus, RoleName};
 
 /// Which keys an answer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,10 +113,10 @@ fn read(row: &AnyRow) -> Result<Membership, StoreError> {
         user_id: row.try_get("user_id")?,
         organization_id: row.try_get("organization_id")?,
         organization_name: row.try_get("organization_name")?,
-        status: match rows::member(row)?.status {
-            MembershipStatus::Active => api::MembershipStatus::Active,
-            MembershipStatus::Inactive => api::MembershipStatus::Inactive,
-            MembershipStatus::Pending => api::MembershipStatus::Pending,
+        status: match row.try_get::<String, _>("status")?.as_str() {
+            "active" => MembershipStatus::Active,
+            "pending" => MembershipStatus::Pending,
+            _ => MembershipStatus::Inactive,
         },
         directory_managed: row.try_get::<i64, _>("directory_managed")? != 0,
         custom_attributes: serde_json::from_str(&row.try_get::<String, _>("custom_attributes")?)?,

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use sqlx::{AnyConnection, Row};
+use sqlx::AnyConnection;
 
 use super::render::{self, Form};
 use super::{MembershipRow, announce, find};
@@ -12,7 +12,7 @@ use crate::domain::{MembershipId, OrganizationId, RoleId};
 use crate::store::assignments::{self, Of};
 use crate::store::error::{FieldError, StoreError};
 use crate::store::transaction::{Reply, Transaction, Write};
-use crate::store::{resources, roles, rows};
+use crate::store::{effective, resources, roles};
 
 /// Which organization roles: one, several, or nothing said.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -87,7 +87,7 @@ pub(super) async fn resolve(
             chosen.push(role.id);
         }
     }
-    if chosen.len() > 1 && mode(connection).await? == RoleMode::Single {
+    if chosen.len() > 1 && effective::mode(connection).await? == RoleMode::Single {
         let message = "the environment gives each membership one role: multiple roles are not enabled";
         return Err(StoreError::invalid("role_slugs", "multiple_roles_not_enabled", message));
     }
@@ -105,12 +105,6 @@ pub(super) async fn set(tx: &mut Transaction<'_>, row: &MembershipRow, chosen: &
         assignments::insert(tx, &row.organization, &row.member.id, role, &root).await?;
     }
     Ok(!lost.is_empty() || !new.is_empty())
-}
-
-async fn mode(connection: &mut AnyConnection) -> Result<RoleMode, StoreError> {
-    let row = sqlx::query("SELECT role_mode FROM settings WHERE one = 1").fetch_optional(connection).await?;
-    let mode = row.map(|row| row.try_get::<String, _>("role_mode")).transpose()?;
-    Ok(mode.map_or(RoleMode::Single, |mode| rows::role_mode(&mode)))
 }
 
 fn invalid(field: &str, code: &'static str, message: &'static str) -> StoreError {

@@ -10,13 +10,16 @@ use crate::store::error::StoreError;
 use crate::store::revocations::{self, Revoked};
 use crate::store::transaction::{Reply, Transaction, Write};
 
-/// What is in an organization, what refers to other rows before them.
-const IN_IT: [&str; 10] = [
+/// The resources that nothing stands below.
+const LEAVES: &str = "DELETE FROM resources WHERE organization_id = $1 AND id NOT IN \
+                      (SELECT parent_id FROM resources WHERE organization_id = $1 AND parent_id IS NOT NULL)";
+
+/// What else is in an organization, what refers to other rows before them.
+const IN_IT: [&str; 9] = [
     "DELETE FROM assignments WHERE organization_id = $1",
     "DELETE FROM group_assignments WHERE organization_id = $1",
     "DELETE FROM group_members WHERE group_id IN (SELECT id FROM user_groups WHERE organization_id = $1)",
     "DELETE FROM user_groups WHERE organization_id = $1",
-    "DELETE FROM resources WHERE organization_id = $1",
     "DELETE FROM identity_provider_roles WHERE organization_id = $1",
     "DELETE FROM role_permissions WHERE role_id IN (SELECT id FROM roles WHERE organization_id = $1)",
     "DELETE FROM roles WHERE organization_id = $1",
@@ -34,6 +37,8 @@ impl Write for DeleteOrganization {
         for statement in IN_IT {
             tx.execute(sqlx::query(statement).bind(self.0.clone())).await?;
         }
+        // Level by level, from below.
+        while tx.execute(sqlx::query(LEAVES).bind(self.0.clone())).await? > 0 {}
         tx.execute(sqlx::query("DELETE FROM organizations WHERE id = $1").bind(self.0.clone())).await?;
         revocations::revoke(tx, Revoked::Organization, &self.0).await?;
         tx.delete_organization(&self.0);
