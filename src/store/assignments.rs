@@ -172,6 +172,8 @@ pub(super) enum Of<'a> {
     Membership(&'a MembershipId),
     /// Those of a membership on one resource: its direct organization roles, when that is the root.
     MembershipOn(&'a MembershipId, &'a ResourceId),
+    /// The one with this id, if it is the membership's.
+    Id(&'a MembershipId, &'a AssignmentId),
     /// All of a role.
     Role(&'a RoleId),
     /// All on these resources.
@@ -195,6 +197,7 @@ pub(super) async fn of(tx: &mut Transaction<'_>, of: Of<'_>) -> Result<Vec<Assig
         Of::MembershipOn(membership, resource) => {
             statement("membership_id = $1 AND resource_id = $2").bind(membership.clone()).bind(resource.clone())
         }
+        Of::Id(membership, id) => statement("membership_id = $1 AND id = $2").bind(membership.clone()).bind(id.clone()),
         Of::Role(role) => statement("role_id = $1").bind(role.clone()),
         Of::Resources(resources) => {
             statement(&format!("resource_id IN ({})", engine.texts_of(1))).bind(serde_json::to_string(resources)?)

@@ -120,10 +120,10 @@ impl Engine {
         }
     }
 
-    /// The tables; `strict`: with foreign keys that refuse to cascade.
+    /// The tables; `strict`: with foreign keys that refuse to cascade. `NO ACTION` and not `RESTRICT`: one statement may delete a whole tree.
     fn schema(self, strict: bool) -> Cow<'static, str> {
         let text = Cow::Borrowed(include_str!("migrations/0001_start.sql"));
-        let text = if strict { Cow::Owned(text.replace("ON DELETE CASCADE", "ON DELETE RESTRICT")) } else { text };
+        let text = if strict { Cow::Owned(text.replace("ON DELETE CASCADE", "ON DELETE NO ACTION")) } else { text };
         match self {
             Self::Sqlite => text,
             Self::Postgres => Cow::Owned(postgres::schema(&text)),

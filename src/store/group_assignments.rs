@@ -88,10 +88,7 @@ async fn get(
     Path((group, id)): Path<(GroupId, AssignmentId)>,
 ) -> Result<axum::Json<GroupRoleAssignment>, StoreError> {
     let mut connection = store.read().await?;
-    let text = format!("{SELECT} g.group_id = $1 AND g.id = $2");
-    let statement = sqlx::query(AssertSqlSafe(text)).bind(group).bind(id.clone());
-    let row = statement.fetch_optional(&mut *connection).await?;
-    Ok(axum::Json(read(&row.ok_or_else(|| StoreError::not_found("group role assignment", id))?)?))
+    Ok(axum::Json(answer(&mut connection, &group, &id).await?))
 }
 
 async fn assign(
@@ -143,6 +140,18 @@ async fn remove_by_id(
     store.write(author, RemoveById { group, id }).await
 }
 
+/// The assignment as clients see it.
+async fn answer(
+    connection: &mut AnyConnection,
+    group: &GroupId,
+    id: &AssignmentId,
+) -> Result<GroupRoleAssignment, StoreError> {
+    let text = format!("{SELECT} g.group_id = $1 AND g.id = $2");
+    let statement = sqlx::query(AssertSqlSafe(text)).bind(group.clone()).bind(id.clone());
+    let row = statement.fetch_optional(connection).await?;
+    read(&row.ok_or_else(|| StoreError::not_found("group role assignment", id))?)
+}
+
 /// All assignments of a group as clients see them, newest first.
 async fn answers(connection: &mut AnyConnection, group: &GroupId) -> Result<Vec<GroupRoleAssignment>, StoreError> {
     let text = format!("{SELECT} g.group_id = $1 ORDER BY g.created_at DESC, g.id DESC");
@@ -170,6 +179,10 @@ fn read(row: &AnyRow) -> Result<GroupRoleAssignment, StoreError> {
 pub(super) enum Of<'a> {
     /// All of a group.
     Group(&'a GroupId),
+    /// The one of a group with this role on this resource.
+    GroupWith(&'a GroupId, &'a RoleId, &'a ResourceId),
+    /// The one with this id, if it is the group's.
+    Id(&'a GroupId, &'a AssignmentId),
     /// All of a role.
     Role(&'a RoleId),
     /// All on these resources.
@@ -190,6 +203,11 @@ pub(super) async fn of(tx: &mut Transaction<'_>, of: Of<'_>) -> Result<Vec<Group
     let statement = |condition: &str| sqlx::query(AssertSqlSafe(format!("{ROWS} {condition} ORDER BY id")));
     let statement = match of {
         Of::Group(group) => statement("group_id = $1").bind(group.clone()),
+        Of::GroupWith(group, role, resource) => statement("group_id = $1 AND role_id = $2 AND resource_id = $3")
+            .bind(group.clone())
+            .bind(role.clone())
+            .bind(resource.clone()),
+        Of::Id(group, id) => statement("group_id = $1 AND id = $2").bind(group.clone()).bind(id.clone()),
         Of::Role(role) => statement("role_id = $1").bind(role.clone()),
         Of::Resources(resources) => {
             statement(&format!("resource_id IN ({})", engine.texts_of(1))).bind(serde_json::to_string(resources)?)

@@ -73,8 +73,7 @@ impl Write for Remove {
 impl Write for RemoveById {
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
         memberships::find(tx.connection, &self.membership).await?;
-        let mut held = of(tx, Of::Membership(&self.membership)).await?;
-        held.retain(|held| held.assignment.id.as_ref() == Some(&self.id));
+        let held = of(tx, Of::Id(&self.membership, &self.id)).await?;
         if held.is_empty() {
             return match list::is_through_group(tx.connection, &self.membership, &self.id).await? {
                 true => Err(group_sourced()),

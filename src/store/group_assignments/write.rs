@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use async_trait::async_trait;
 use sqlx::AnyConnection;
 
-use super::{GroupAssignmentRow, Of, answers, insert, of, remove};
+use super::{GroupAssignmentRow, Of, answer, answers, insert, of, remove};
 use crate::domain::record::RoleMode;
 use crate::domain::{AssignmentId, GroupId, MembershipId, OrganizationId, ResourceId, RoleId};
 use crate::store::assignments::{RoleOnResource, require_scope};
@@ -71,14 +71,15 @@ impl Write for Assign {
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
         let group = groups::find(tx.connection, &self.group).await?;
         let meant = meaning(tx.connection, &group.organization, &self.what).await?;
-        if of(tx, Of::Group(&group.id)).await?.iter().any(|row| meant.is(row)) {
+        let same = Of::GroupWith(&group.id, &meant.role, &meant.resource);
+        if !of(tx, same).await?.is_empty() {
             let message = format!("the group has the role `{}` on this resource already", self.what.role_slug);
             return Err(StoreError::conflict("duplicate_group_role_assignment", message));
         }
         insert(tx, &group.organization, &group.id, &meant.role, &meant.resource).await?;
-        // Every later id is greater, and so is this one than those before.
-        let newest = answers(tx.connection, &group.id).await?.into_iter().max_by(|one, other| one.id.cmp(&other.id));
-        Reply::created(&newest.ok_or_else(|| StoreError::not_found("group role assignment", &self.what.role_slug))?)
+        let row = of(tx, same).await?.into_iter().find_map(|row| row.assignment.id);
+        let id = row.ok_or_else(|| StoreError::not_found("group role assignment", &self.what.role_slug))?;
+        Reply::created(&answer(tx.connection, &group.id, &id).await?)
     }
 }
 
@@ -120,8 +121,7 @@ impl Write for Remove {
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
         let group = groups::find(tx.connection, &self.group).await?;
         let meant = meaning(tx.connection, &group.organization, &self.what).await?;
-        let mut lost = of(tx, Of::Group(&group.id)).await?;
-        lost.retain(|row| meant.is(row));
+        let lost = of(tx, Of::GroupWith(&group.id, &meant.role, &meant.resource)).await?;
         if lost.is_empty() {
             return Err(StoreError::not_found("group role assignment", &self.what.role_slug));
         }
@@ -134,8 +134,7 @@ impl Write for Remove {
 impl Write for RemoveById {
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
         let group = groups::find(tx.connection, &self.group).await?;
-        let mut lost = of(tx, Of::Group(&group.id)).await?;
-        lost.retain(|row| row.assignment.id.as_ref() == Some(&self.id));
+        let lost = of(tx, Of::Id(&group.id, &self.id)).await?;
         if lost.is_empty() {
             return Err(StoreError::not_found("group role assignment", &self.id));
         }
