@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::raw::ListenTls;
 use super::{ConfigError, Environment};
@@ -106,10 +107,12 @@ struct File {
     #[serde(default = "eight")]
     connections: Placed<u32>,
     /// Who may call the API.
-    api_keys: Placed<Vec<ApiKeySpec>>,
+    #[schemars(with = "Vec<ApiKeySpec>")]
+    api_keys: Placed<Vec<Value>>,
     /// Sidecars that may read the facts.
     #[serde(default)]
-    sync_keys: Vec<SyncKeySpec>,
+    #[schemars(with = "Vec<SyncKeySpec>")]
+    sync_keys: Vec<Value>,
     /// Encrypt with this certificate.
     tls: Option<ListenTls>,
     /// The model file; applied at start when it only adds.
@@ -127,11 +130,12 @@ struct File {
     log: Log,
 }
 
-/// A key in full, with every scope, or its hash.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected a key, or a mapping with `name`, `sha256` and `scopes`")]
+/// A key in full, with every scope, or its hash; read by itself, so that problems keep their places.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "for the JSON Schema only")]
+#[serde(untagged)]
 enum ApiKeySpec {
-    Text(Placed<String>),
+    Text(String),
     Hash(HashedApiKey),
 }
 
@@ -159,11 +163,12 @@ enum ScopeSpec {
     Mint,
 }
 
-/// A key in full, for all organizations, or its hash.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected a key, or a mapping with `name`, `sha256` and `organizations`")]
+/// A key in full, for all organizations, or its hash; read by itself as well.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "for the JSON Schema only")]
+#[serde(untagged)]
 enum SyncKeySpec {
-    Text(Placed<String>),
+    Text(String),
     Hash(HashedSyncKey),
 }
 
@@ -232,7 +237,7 @@ pub fn parse(file: &str, text: &str, folder: &Path, environment: &dyn Environmen
     let document = yaml::parse(file, text, Some(&variables))?;
     let (file, problems) = document.read_what_fits::<File>();
     let Some(file) = file else { return Err(problems) };
-    Reader { folder, problems: problems.0 }.store(file)
+    Reader { document: &document, folder, problems: problems.0 }.store(file)
 }
 
 /// Whether `file` is a store's configuration rather than an issuer with facts of its own.
@@ -274,11 +279,12 @@ fn read_model(document: &Node) -> Result<Model, Problems> {
 }
 
 struct Reader<'a> {
+    document: &'a Node,
     folder: &'a Path,
     problems: Vec<Problem>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn store(mut self, file: File) -> Result<StoreFile, Problems> {
         if *file.version != 1 {
             let message = format!("version is {}, this program reads version 1", file.version.value);
@@ -289,8 +295,8 @@ impl Reader<'_> {
         if *file.connections == 0 {
             self.problems.push(file.connections.problem("`connections` is 0, expected at least 1"));
         }
-        let (api_keys, own_key) = self.api_keys(file.api_keys);
-        let sync_keys = self.sync_keys(file.sync_keys);
+        let (api_keys, own_key) = self.api_keys(&file.api_keys);
+        let sync_keys = self.sync_keys();
         let tls = file.tls.and_then(|tls| self.tls(tls));
         let model = file.model.and_then(|model| self.model(&model));
         let issuer = file.issuer.and_then(|issuer| self.issuer(issuer));
@@ -340,75 +346,86 @@ impl Reader<'_> {
         }
     }
 
-    fn api_keys(&mut self, specs: Placed<Vec<ApiKeySpec>>) -> (Vec<ApiKey>, Option<OwnKey>) {
+    fn api_keys(&mut self, list: &Placed<Vec<Value>>) -> (Vec<ApiKey>, Option<OwnKey>) {
         let all = [Scope::Read, Scope::Write, Scope::Mint];
-        if specs.is_empty() {
-            self.problems.push(specs.problem("`api_keys` is empty: nobody could use the store"));
+        if list.is_empty() {
+            self.problems.push(list.problem("`api_keys` is empty: nobody could use the store"));
         }
         let (mut keys, mut own) = (Vec::new(), None);
         let mut names = BTreeSet::new();
-        for (spec, number) in specs.value.into_iter().zip(1..) {
-            match spec {
-                ApiKeySpec::Text(text) => {
-                    if self.is_key(&text) {
-                        keys.push(ApiKey::new(&format!("api_key_{number}"), &text, all.to_vec()));
-                        own.get_or_insert_with(|| OwnKey(text.value.clone()));
-                    }
+        for (node, number) in self.items("api_keys").zip(1..) {
+            if let Some(text) = node.as_str() {
+                if self.is_key(node, text) {
+                    keys.push(ApiKey::new(&format!("api_key_{number}"), text, all.to_vec()));
+                    own.get_or_insert_with(|| OwnKey(text.to_owned()));
                 }
-                ApiKeySpec::Hash(HashedApiKey { name, sha256, scopes }) => {
-                    self.new_name(&mut names, &name);
-                    if scopes.is_empty() {
-                        self.problems.push(scopes.problem("`scopes` is empty: the key would be good for nothing"));
-                    }
-                    let scopes = scopes.iter().map(|scope| match scope {
-                        ScopeSpec::Read => Scope::Read,
-                        ScopeSpec::Write => Scope::Write,
-                        ScopeSpec::Mint => Scope::Mint,
-                    });
-                    let scopes = scopes.collect();
-                    keys.extend(self.sha256(&sha256).map(|sha256| ApiKey::hashed(&name, sha256, scopes)));
-                }
+                continue;
             }
+            let Some(HashedApiKey { name, sha256, scopes }) = self.read(node) else { continue };
+            self.new_name(&mut names, &name);
+            if scopes.is_empty() {
+                self.problems.push(scopes.problem("`scopes` is empty: the key would be good for nothing"));
+            }
+            let scopes = scopes.iter().map(|scope| match scope {
+                ScopeSpec::Read => Scope::Read,
+                ScopeSpec::Write => Scope::Write,
+                ScopeSpec::Mint => Scope::Mint,
+            });
+            let scopes = scopes.collect();
+            keys.extend(self.sha256(&sha256).map(|sha256| ApiKey::hashed(&name, sha256, scopes)));
         }
         (keys, own)
     }
 
-    fn sync_keys(&mut self, specs: Vec<SyncKeySpec>) -> Vec<SyncKey> {
+    fn sync_keys(&mut self) -> Vec<SyncKey> {
         let mut keys = Vec::new();
         let mut names = BTreeSet::new();
-        for (spec, number) in specs.into_iter().zip(1..) {
-            match spec {
-                SyncKeySpec::Text(text) => {
-                    if self.is_key(&text) {
-                        let sha256 = crate::store::sha256(&text);
-                        keys.push(SyncKey { name: format!("sync_key_{number}"), sha256, organizations: None });
-                    }
+        for (node, number) in self.items("sync_keys").zip(1..) {
+            if let Some(text) = node.as_str() {
+                if self.is_key(node, text) {
+                    let sha256 = crate::store::sha256(text);
+                    keys.push(SyncKey { name: format!("sync_key_{number}"), sha256, organizations: None });
                 }
-                SyncKeySpec::Hash(HashedSyncKey { name, sha256, organizations }) => {
-                    self.new_name(&mut names, &name);
-                    let place = organizations.place.clone();
-                    let organizations = match organizations.value {
-                        OrganizationsSpec::Ids(ids) => Some(ids.into_iter().collect()),
-                        OrganizationsSpec::Word(word) => {
-                            if word != "all" {
-                                let message = format!("organizations is `{word}`, expected `all` or a list of ids");
-                                self.problems.push(place.problem(message));
-                            }
-                            None
-                        }
-                    };
-                    let sha256 = self.sha256(&sha256);
-                    keys.extend(sha256.map(|sha256| SyncKey { name: name.value, sha256, organizations }));
-                }
+                continue;
             }
+            let Some(HashedSyncKey { name, sha256, organizations }) = self.read(node) else { continue };
+            self.new_name(&mut names, &name);
+            let Placed { value, place } = organizations;
+            let organizations = match value {
+                OrganizationsSpec::Ids(ids) => Some(ids.into_iter().collect()),
+                OrganizationsSpec::Word(word) => {
+                    if word != "all" {
+                        let message = format!("organizations is `{word}`, expected `all` or a list of ids");
+                        self.problems.push(place.problem(message));
+                    }
+                    None
+                }
+            };
+            let sha256 = self.sha256(&sha256);
+            keys.extend(sha256.map(|sha256| SyncKey { name: name.value, sha256, organizations }));
         }
         keys
     }
 
-    fn is_key(&mut self, text: &Placed<String>) -> bool {
+    /// The items of the list at a top-level key.
+    fn items(&self, key: &str) -> impl Iterator<Item = &'a Node> + use<'a> {
+        self.document.get(key).map(Node::items).unwrap_or_default().iter()
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&mut self, node: &Node) -> Option<T> {
+        match node.read_all() {
+            Ok(value) => Some(value),
+            Err(problems) => {
+                self.problems.extend(problems);
+                None
+            }
+        }
+    }
+
+    fn is_key(&mut self, node: &Node, text: &str) -> bool {
         let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         if !good {
-            self.problems.push(text.problem("a key is empty or has characters other than visible ASCII"));
+            self.problems.push(node.problem("a key is empty or has characters other than visible ASCII"));
         }
         good
     }
