@@ -170,7 +170,8 @@ impl StoreApp {
 /// [`StoreAppError::Model`] when the store refuses it.
 pub async fn apply_additions(store: &Store, model: &Model) -> Result<ModelAtStart, StoreAppError> {
     let (status, current) = store.ask(Method::GET, MODEL, None).await?;
-    let current: Model = if status == StatusCode::OK { serde_json::from_value(current)? } else { return refused(&current) };
+    let current: Model =
+        if status == StatusCode::OK { serde_json::from_value(current)? } else { return refused(&current) };
     let untouched = is_untouched(store, &current).await?;
     if !untouched && !only_adds(&current, model) {
         return Ok(ModelAtStart::NeedsApply);

@@ -79,8 +79,9 @@ impl StoreClient {
             let status = response.status();
             anyhow::Ok((status, response.into_body().collect().await?.to_bytes()))
         };
-        let (status, bytes) =
-            tokio::time::timeout(PATIENCE, exchange).await.with_context(|| format!("the store at `{base}` is silent"))??;
+        let (status, bytes) = tokio::time::timeout(PATIENCE, exchange)
+            .await
+            .with_context(|| format!("the store at `{base}` is silent"))??;
         let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes)? };
         Ok((status, body))
     }

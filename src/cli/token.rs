@@ -25,7 +25,9 @@ pub(super) struct Token {
 #[derive(Debug, Subcommand)]
 enum TokenCommand {
     /// Sign a token for a membership, with the claims that AuthKit would set.
-    #[command(after_help = "Examples:\n  portcullis token mint --config store.yaml --membership om_01J…\n  portcullis token mint --config config/demo/issuer.yaml --membership om_alice")]
+    #[command(
+        after_help = "Examples:\n  portcullis token mint --config store.yaml --membership om_01J…\n  portcullis token mint --config config/demo/issuer.yaml --membership om_alice"
+    )]
     Mint {
         /// The store's configuration, or a file that names an issuer and its facts.
         #[arg(long, value_name = "FILE")]

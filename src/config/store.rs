@@ -1,6 +1,8 @@
 //! The configuration of the store (`portcullis store --config`): the same rules as for the sidecar's. Nothing is opened or created here
 //! but the files of TLS and the model, which have to be read to be checked.
 
+mod keys;
+
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -9,12 +11,14 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
+use self::keys::{ApiKeySpec, SyncKeySpec};
 use super::raw::ListenTls;
 use super::{ConfigError, Environment};
 use crate::domain::OrganizationId;
 use crate::proxy::tls;
-use crate::store::{ApiKey, ApiKeys, Scope};
+use crate::store::ApiKeys;
 use crate::telemetry::Format;
 use crate::wire::{self, Model};
 use crate::yaml::{self, Node, Placed, Problem, Problems, Size, Span};
@@ -106,10 +110,13 @@ struct File {
     #[serde(default = "eight")]
     connections: Placed<u32>,
     /// Who may call the API.
-    api_keys: Placed<Vec<ApiKeySpec>>,
+    #[schemars(with = "Vec<ApiKeySpec>")]
+    api_keys: Placed<Vec<Value>>,
     /// Sidecars that may read the facts.
     #[serde(default)]
-    sync_keys: Vec<SyncKeySpec>,
+    #[schemars(with = "Vec<SyncKeySpec>")]
+    #[expect(dead_code, reason = "read item by item, in `keys`")]
+    sync_keys: Vec<Value>,
     /// Encrypt with this certificate.
     tls: Option<ListenTls>,
     /// The model file; applied at start when it only adds.
@@ -125,66 +132,6 @@ struct File {
     /// What is logged.
     #[serde(default)]
     log: Log,
-}
-
-/// A key in full, with every scope, or its hash.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected a key, or a mapping with `name`, `sha256` and `scopes`")]
-enum ApiKeySpec {
-    Text(Placed<String>),
-    Hash(HashedApiKey),
-}
-
-/// An API key by its hash.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct HashedApiKey {
-    /// What it is known by in the audit log.
-    name: Placed<String>,
-    /// SHA-256 of the key, in hexadecimal.
-    sha256: Placed<String>,
-    /// What it may be used for.
-    scopes: Placed<Vec<ScopeSpec>>,
-}
-
-/// What a key may be used for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum ScopeSpec {
-    /// Reading, checks included.
-    Read,
-    /// Writing.
-    Write,
-    /// Making tokens.
-    Mint,
-}
-
-/// A key in full, for all organizations, or its hash.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected a key, or a mapping with `name`, `sha256` and `organizations`")]
-enum SyncKeySpec {
-    Text(Placed<String>),
-    Hash(HashedSyncKey),
-}
-
-/// A key of sidecars by its hash.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct HashedSyncKey {
-    /// What it is known by.
-    name: Placed<String>,
-    /// SHA-256 of the key, in hexadecimal.
-    sha256: Placed<String>,
-    /// `all`, or a list of ids.
-    organizations: Placed<OrganizationsSpec>,
-}
-
-/// Whose facts a sidecar may read.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(untagged, expecting = "expected `all` or a list of ids")]
-enum OrganizationsSpec {
-    Word(String),
-    Ids(Vec<OrganizationId>),
 }
 
 /// Who signs tokens.
@@ -232,7 +179,7 @@ pub fn parse(file: &str, text: &str, folder: &Path, environment: &dyn Environmen
     let document = yaml::parse(file, text, Some(&variables))?;
     let (file, problems) = document.read_what_fits::<File>();
     let Some(file) = file else { return Err(problems) };
-    Reader { folder, problems: problems.0 }.store(file)
+    Reader { document: &document, folder, problems: problems.0 }.store(file)
 }
 
 /// Whether `file` is a store's configuration rather than an issuer with facts of its own.
@@ -274,6 +221,7 @@ fn read_model(document: &Node) -> Result<Model, Problems> {
 }
 
 struct Reader<'a> {
+    document: &'a Node,
     folder: &'a Path,
     problems: Vec<Problem>,
 }
@@ -289,8 +237,8 @@ impl Reader<'_> {
         if *file.connections == 0 {
             self.problems.push(file.connections.problem("`connections` is 0, expected at least 1"));
         }
-        let (api_keys, own_key) = self.api_keys(file.api_keys);
-        let sync_keys = self.sync_keys(file.sync_keys);
+        let (api_keys, own_key) = self.api_keys(&file.api_keys);
+        let sync_keys = self.sync_keys();
         let tls = file.tls.and_then(|tls| self.tls(tls));
         let model = file.model.and_then(|model| self.model(&model));
         let issuer = file.issuer.and_then(|issuer| self.issuer(issuer));
@@ -338,98 +286,6 @@ impl Reader<'_> {
                 None
             }
         }
-    }
-
-    fn api_keys(&mut self, specs: Placed<Vec<ApiKeySpec>>) -> (Vec<ApiKey>, Option<OwnKey>) {
-        let all = [Scope::Read, Scope::Write, Scope::Mint];
-        if specs.is_empty() {
-            self.problems.push(specs.problem("`api_keys` is empty: nobody could use the store"));
-        }
-        let (mut keys, mut own) = (Vec::new(), None);
-        let mut names = BTreeSet::new();
-        for (spec, number) in specs.value.into_iter().zip(1..) {
-            match spec {
-                ApiKeySpec::Text(text) => {
-                    if self.is_key(&text) {
-                        keys.push(ApiKey::new(&format!("api_key_{number}"), &text, all.to_vec()));
-                        own.get_or_insert_with(|| OwnKey(text.value.clone()));
-                    }
-                }
-                ApiKeySpec::Hash(HashedApiKey { name, sha256, scopes }) => {
-                    self.new_name(&mut names, &name);
-                    if scopes.is_empty() {
-                        self.problems.push(scopes.problem("`scopes` is empty: the key would be good for nothing"));
-                    }
-                    let scopes = scopes.iter().map(|scope| match scope {
-                        ScopeSpec::Read => Scope::Read,
-                        ScopeSpec::Write => Scope::Write,
-                        ScopeSpec::Mint => Scope::Mint,
-                    });
-                    let scopes = scopes.collect();
-                    keys.extend(self.sha256(&sha256).map(|sha256| ApiKey::hashed(&name, sha256, scopes)));
-                }
-            }
-        }
-        (keys, own)
-    }
-
-    fn sync_keys(&mut self, specs: Vec<SyncKeySpec>) -> Vec<SyncKey> {
-        let mut keys = Vec::new();
-        let mut names = BTreeSet::new();
-        for (spec, number) in specs.into_iter().zip(1..) {
-            match spec {
-                SyncKeySpec::Text(text) => {
-                    if self.is_key(&text) {
-                        let sha256 = crate::store::sha256(&text);
-                        keys.push(SyncKey { name: format!("sync_key_{number}"), sha256, organizations: None });
-                    }
-                }
-                SyncKeySpec::Hash(HashedSyncKey { name, sha256, organizations }) => {
-                    self.new_name(&mut names, &name);
-                    let place = organizations.place.clone();
-                    let organizations = match organizations.value {
-                        OrganizationsSpec::Ids(ids) => Some(ids.into_iter().collect()),
-                        OrganizationsSpec::Word(word) => {
-                            if word != "all" {
-                                let message = format!("organizations is `{word}`, expected `all` or a list of ids");
-                                self.problems.push(place.problem(message));
-                            }
-                            None
-                        }
-                    };
-                    let sha256 = self.sha256(&sha256);
-                    keys.extend(sha256.map(|sha256| SyncKey { name: name.value, sha256, organizations }));
-                }
-            }
-        }
-        keys
-    }
-
-    fn is_key(&mut self, text: &Placed<String>) -> bool {
-        let good = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
-        if !good {
-            self.problems.push(text.problem("a key is empty or has characters other than visible ASCII"));
-        }
-        good
-    }
-
-    fn new_name(&mut self, names: &mut BTreeSet<String>, name: &Placed<String>) {
-        if name.is_empty() || name.chars().any(char::is_control) {
-            self.problems.push(name.problem("the name of a key is empty or has control characters"));
-        } else if !names.insert(name.value.clone()) {
-            self.problems.push(name.problem(format!("another key is called `{}`", name.value)));
-        }
-    }
-
-    fn sha256(&mut self, text: &Placed<String>) -> Option<[u8; 32]> {
-        let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-        let is_hexadecimal = text.bytes().all(|byte| byte.is_ascii_hexdigit());
-        let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(byte).collect();
-        let found = bytes.filter(|_| is_hexadecimal && text.len() == 64).and_then(|bytes| bytes.try_into().ok());
-        if found.is_none() {
-            self.problems.push(text.problem("`sha256` is not 64 hexadecimal digits"));
-        }
-        found
     }
 
     fn tls(&mut self, tls: ListenTls) -> Option<Arc<rustls::ServerConfig>> {

@@ -130,10 +130,7 @@ fn signing(store: &Store) -> Result<&Signing, StoreError> {
     store.0.settings.issuer.as_deref().ok_or_else(|| StoreError::not_found("issuer", "of this store"))
 }
 
-async fn key_set(
-    State(store): State<Store>,
-    Path(client): Path<String>,
-) -> Result<impl IntoResponse, StoreError> {
+async fn key_set(State(store): State<Store>, Path(client): Path<String>) -> Result<impl IntoResponse, StoreError> {
     let signing = signing(&store)?;
     if signing.client_id != client {
         return Err(StoreError::not_found("client", client));
@@ -210,7 +207,8 @@ async fn known(connection: &mut AnyConnection, membership: &MembershipId) -> Res
                      WHERE m.id = $1";
     let row = sqlx::query(statement).bind(membership.clone()).fetch_one(connection).await?;
     let text = |name: &str| row.try_get::<Option<String>, _>(name);
-    let json = |name: &str| -> Result<Value, StoreError> { Ok(serde_json::from_str(&row.try_get::<String, _>(name)?)?) };
+    let json =
+        |name: &str| -> Result<Value, StoreError> { Ok(serde_json::from_str(&row.try_get::<String, _>(name)?)?) };
     let flag = |name: &str| row.try_get::<i64, _>(name).map(|flag| flag != 0);
     Ok(json!({
         "user": {

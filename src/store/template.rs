@@ -215,7 +215,10 @@ mod tests {
             (r#"{"a": {{ user.email }}}"#, json!({"a": "a@b.c"})),
             (r#"{"a": "{{ user.first_name }} {{user.last_name || 'x }} || y'}}!"}"#, json!({"a": "A\"da x }} || y!"})),
             (r#"{"a": {{ user.last_name || user.nobody || "z" }}}"#, json!({"a": "z"})),
-            (r#"{"a": {{ user.metadata }}, "b": {"c": {{ user.last_name }}}}"#, json!({"a": {"n": 1}, "b": {"c": null}})),
+            (
+                r#"{"a": {{ user.metadata }}, "b": {"c": {{ user.last_name }}}}"#,
+                json!({"a": {"n": 1}, "b": {"c": null}}),
+            ),
             (r#"{"a": "{{ organization.domains.0.domain }}"}"#, json!({"a": "b.c"})),
             (r#"{"gone": {{ user.last_name }}, "org_id": "mine"}"#, json!({"org_id": "mine"})),
             (r#"{"\"{{ user.metadata.n }}": 1}"#, json!({"\"1": 1})),

@@ -30,8 +30,7 @@ pub(super) fn certificate(jwk: &Jwk, key: &EncodingKey) -> Option<Vec<u8>> {
     let public = element(SEQUENCE, &[RSA_ENCRYPTION.to_vec(), bits(&public)].concat());
     let serial: Vec<u8> =
         jwk.common.key_id.as_deref().and_then(|id| URL_SAFE_NO_PAD.decode(id).ok())?.into_iter().take(16).collect();
-    let content =
-        [&VERSION, unsigned(&serial).as_slice(), &SHA256_WITH_RSA, NAME, VALIDITY, NAME, &public].concat();
+    let content = [&VERSION, unsigned(&serial).as_slice(), &SHA256_WITH_RSA, NAME, VALIDITY, NAME, &public].concat();
     let content = element(SEQUENCE, &content);
     let signature = jsonwebtoken::crypto::sign(&content, key, Algorithm::RS256).ok()?;
     let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;

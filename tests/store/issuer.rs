@@ -1,5 +1,7 @@
 //! Tokens of the store: who gets them, what they say, and the keys to verify them by (WorkOS contract, section 5).
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
@@ -85,7 +87,8 @@ fn the_next_token_follows_a_change_of_roles() {
         let organization = store.organization("Acme").await;
         let ada = store.member(&organization, "ada").await;
         let root = store.root(&organization).await;
-        let roles = async || claims(store, mint(store, &ada).await["access_token"].as_str().unwrap()).await["roles"].clone();
+        let roles =
+            async || claims(store, mint(store, &ada).await["access_token"].as_str().unwrap()).await["roles"].clone();
         assert_eq!(roles().await, json!(["member"]));
         let admin = store.assign(&ada, "admin", &root).await;
         assert_eq!(roles().await, json!(["admin", "member"]));

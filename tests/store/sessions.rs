@@ -1,5 +1,7 @@
 //! Sessions: one for each minted token, to be revoked by (D22), and the pages for operators.
 
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use serde_json::{Value, json};
 
 use crate::support::{Running, on_every_engine, on_sqlite};
@@ -26,7 +28,10 @@ fn a_session_is_listed_and_revoked_once() {
         let path = format!("/user_management/users/{user}/sessions");
         let listed = store.get(&path).await.is(200);
         let found = &listed["data"][0];
-        assert_eq!((&found["object"], &found["id"], &found["status"]), (&json!("session"), &json!(session), &json!("active")));
+        assert_eq!(
+            (&found["object"], &found["id"], &found["status"]),
+            (&json!("session"), &json!(session), &json!("active"))
+        );
         assert_eq!((&found["user_id"], &found["ended_at"]), (&json!(user), &Value::Null));
         let revoked = store.post(REVOKE, json!({"session_id": session})).await;
         let revision = revoked.revision();
@@ -51,8 +56,12 @@ fn sessions_are_published() {
         store.post(REVOKE, json!({"session_id": session})).await.is(200);
         let events = store.get("/events?events=session.created%2Csession.revoked").await;
         let events = events.is(200);
-        let events: Vec<_> = events["data"].as_array().unwrap().iter().map(|event| (&event["event"], &event["data"]["id"])).collect();
-        assert_eq!(events, [(&json!("session.created"), &json!(session)), (&json!("session.revoked"), &json!(session))]);
+        let events: Vec<_> =
+            events["data"].as_array().unwrap().iter().map(|event| (&event["event"], &event["data"]["id"])).collect();
+        assert_eq!(
+            events,
+            [(&json!("session.created"), &json!(session)), (&json!("session.revoked"), &json!(session))]
+        );
     });
 }
 
