@@ -224,6 +224,13 @@ async fn announce(
     Ok(membership)
 }
 
+/// Publishes that the organization roles of a membership were changed.
+pub(super) async fn updated(tx: &mut Transaction<'_>, id: &MembershipId) -> Result<(), StoreError> {
+    let row = find(tx.connection, id).await?;
+    announce(tx, "organization_membership.updated", &row).await?;
+    Ok(())
+}
+
 /// The membership with this id.
 ///
 /// # Errors

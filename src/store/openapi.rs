@@ -7,17 +7,22 @@ use super::api::{Operation, SchemaOf};
 use super::error::ErrorBody;
 use super::keys::Scope;
 
+/// Where schemas that others refer to are.
+const PLACE: &str = "/components/schemas";
 /// Answers that every operation may give.
 const COMMON_ERRORS: [u16; 9] = [400, 401, 403, 404, 413, 422, 429, 500, 503];
 
 /// The whole description.
 pub(super) fn describe(operations: &[Operation]) -> Value {
-    let mut generator = SchemaSettings::openapi3().into_generator();
+    let settings = || SchemaSettings::draft2020_12().with(|settings| settings.definitions_path = PLACE.into());
+    let mut generator = settings().into_generator();
+    // A parameter is not an object of its own: nothing to refer to.
+    let mut inline = settings().with(|settings| settings.inline_subschemas = true).into_generator();
     let error = generator.subschema_for::<ErrorBody>();
     let mut paths = Map::new();
     for operation in operations {
+        let query = operation.query.map(|schema| schema(&mut inline).to_value());
         let mut make = |schema: SchemaOf| schema(&mut generator).to_value();
-        let query = operation.query.map(&mut make);
         let body = operation.body.map(&mut make);
         let success = operation.success.1.map(&mut make);
         let entry = one(operation, query, body, success, error.as_value());
@@ -26,10 +31,9 @@ pub(super) fn describe(operations: &[Operation]) -> Value {
             path.insert(operation.method.as_str().to_ascii_lowercase(), entry);
         }
     }
-    let mut schemas = generator.take_definitions(true);
-    schemas.extend(query_definitions());
+    let schemas = generator.take_definitions(true);
     json!({
-        "openapi": "3.0.3",
+        "openapi": "3.1.0",
         "info": {
             "title": "Portcullis store",
             "description": "The WorkOS authorization API, and a few operations of our own.",
@@ -43,11 +47,6 @@ pub(super) fn describe(operations: &[Operation]) -> Value {
             "securitySchemes": {"api_key": {"type": "http", "scheme": "bearer"}},
         },
     })
-}
-
-/// Nothing beside what the operations use.
-fn query_definitions() -> Map<String, Value> {
-    Map::new()
 }
 
 fn one(

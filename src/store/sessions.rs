@@ -15,6 +15,7 @@ use super::extract::{Body, Path, Query};
 use super::keys::Author;
 use super::page::{Listing, PageQuery};
 use super::revocations::{self, Revoked};
+use super::rows::read_all;
 use super::time::Millis;
 use super::transaction::{Reply, Transaction, Write};
 use super::writer::Committed;
@@ -169,6 +170,18 @@ pub(super) async fn end(tx: &mut Transaction<'_>, session: &Session) -> Result<(
     let session = find(tx.connection, &id, now).await?;
     let organization = session.organization_id.as_deref().map(crate::domain::OrganizationId::new).transpose()?;
     tx.event("session.revoked", organization.as_ref(), &session)
+}
+
+/// Ends every active session of a membership.
+pub(super) async fn end_all_of(tx: &mut Transaction<'_>, membership: &MembershipId) -> Result<(), StoreError> {
+    let now = tx.now();
+    let statement = sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE membership_id = $1 AND status = 'active' ORDER BY id"));
+    let sessions =
+        read_all(tx.connection, sqlx::query(statement).bind(membership.clone()), |row| read(row, now)).await?;
+    for session in sessions.iter().filter(|session| session.status == SessionStatus::Active) {
+        end(tx, session).await?;
+    }
+    Ok(())
 }
 
 /// The session with this id.

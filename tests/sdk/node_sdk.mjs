@@ -9,7 +9,7 @@ import { WorkOS } from '@workos-inc/node';
 const [baseUrl, apiKey] = process.argv.slice(2);
 const url = new URL(baseUrl);
 const client = new WorkOS(apiKey, {
-  apiHostname: url.hostname, port: Number(url.port), https: false, clientId: 'client_dev', maxRetries: 0,
+  apiHostname: url.hostname, port: Number(url.port), https: false, clientId: 'client_test', maxRetries: 0,
 });
 const exercised = new Set();
 
@@ -165,7 +165,7 @@ await authorization.removeGroupRoleAssignment({ groupId, roleAssignmentId: last.
 // Events, keys, and the end.
 const seen = await events.listEvents({ events: ['group.created', 'role.created'], limit: 100 });
 assert(seen.data.some((event) => event.event === 'group.created'));
-const keys = await (await fetch(people.getJwksUrl('client_dev'))).json();
+const keys = await (await fetch(people.getJwksUrl('client_test'))).json();
 assert(keys.keys.length > 0);
 assert.deepEqual((await people.listSessions(ada.id)).data, []);
 await refused(409, () => authorization.deleteResource({ resourceId: workspace.id }));

@@ -19,7 +19,7 @@ from workos.authorization import (
 from workos.organization_membership import RoleMultiple, RoleSingle
 
 base_url, api_key = sys.argv[1:3]
-client = WorkOSClient(api_key=api_key, client_id="client_dev", base_url=base_url, max_retries=0)
+client = WorkOSClient(api_key=api_key, client_id="client_test", base_url=base_url, max_retries=0)
 exercised = []
 
 
@@ -193,7 +193,7 @@ assert authorization.list_group_role_assignments(finance.id).data == []
 # Events, keys, and the end.
 seen = [item.event for item in events.list_events(events=["group.created", "role.created"], limit=100).data]
 assert "group.created" in seen and "role.created" in seen
-assert users.get_jwks("client_dev").keys
+assert users.get_jwks("client_test").keys
 assert users.list_sessions(ada.id).data == []
 refused(409, lambda: authorization.delete_resource(workspace.id))
 authorization.delete_resource_by_external_id(acme.id, "project", "p-2")

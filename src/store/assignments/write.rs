@@ -7,7 +7,7 @@ use crate::domain::record::RoleMode;
 use crate::domain::{AssignmentId, MembershipId};
 use crate::store::error::StoreError;
 use crate::store::transaction::{Reply, Transaction, Write};
-use crate::store::{effective, memberships, roles};
+use crate::store::{effective, memberships, resources, roles};
 
 /// Gives a membership a role on a resource.
 pub(super) struct Assign {
@@ -40,11 +40,16 @@ impl Write for Assign {
         let held = of(tx, Of::MembershipOn(&self.membership, resource)).await?;
         let (same, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|held| held.assignment.role == role.id);
         let organization_wide = row.resource.parent.is_none();
-        if organization_wide && !others.is_empty() && effective::mode(tx.connection).await? == RoleMode::Single {
+        let replaced =
+            organization_wide && !others.is_empty() && effective::mode(tx.connection).await? == RoleMode::Single;
+        if replaced {
             remove(tx, &others).await?;
         }
         if same.is_empty() {
             insert(tx, &organization, &self.membership, &role.id, resource).await?;
+        }
+        if organization_wide && (replaced || same.is_empty()) {
+            memberships::updated(tx, &self.membership).await?;
         }
         Reply::created(&list::stored(tx.connection, &self.membership, &role.id, resource).await?)
     }
@@ -55,7 +60,8 @@ impl Write for Remove {
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
         let organization = memberships::find(tx.connection, &self.membership).await?.organization;
         let role = roles::resolve(tx.connection, &organization, &self.what.role_slug).await?;
-        let resource = self.what.target.resolve(tx.connection, &organization).await?.resource.id;
+        let row = self.what.target.resolve(tx.connection, &organization).await?;
+        let resource = row.resource.id;
         let mut held = of(tx, Of::MembershipOn(&self.membership, &resource)).await?;
         held.retain(|held| held.assignment.role == role.id);
         if held.is_empty() {
@@ -65,6 +71,9 @@ impl Write for Remove {
             };
         }
         remove(tx, &held).await?;
+        if row.resource.parent.is_none() {
+            memberships::updated(tx, &self.membership).await?;
+        }
         Ok(Reply::no_content())
     }
 }
@@ -72,7 +81,7 @@ impl Write for Remove {
 #[async_trait]
 impl Write for RemoveById {
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
-        memberships::find(tx.connection, &self.membership).await?;
+        let organization = memberships::find(tx.connection, &self.membership).await?.organization;
         let held = of(tx, Of::Id(&self.membership, &self.id)).await?;
         if held.is_empty() {
             return match list::is_through_group(tx.connection, &self.membership, &self.id).await? {
@@ -81,6 +90,10 @@ impl Write for RemoveById {
             };
         }
         remove(tx, &held).await?;
+        let root = resources::root(tx.connection, &organization).await?.resource.id;
+        if held.iter().any(|held| held.assignment.resource.as_ref() == Some(&root)) {
+            memberships::updated(tx, &self.membership).await?;
+        }
         Ok(Reply::no_content())
     }
 }

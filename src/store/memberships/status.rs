@@ -8,6 +8,7 @@ use crate::domain::record::{Member, MembershipStatus};
 use crate::domain::{MembershipId, OrganizationRecord};
 use crate::store::error::{FieldError, StoreError};
 use crate::store::revocations::{self, Revoked};
+use crate::store::sessions;
 use crate::store::transaction::{Reply, Transaction, Write};
 
 pub(super) struct Deactivate(pub(super) MembershipId);
@@ -44,9 +45,7 @@ impl Write for Deactivate {
             }
         }
         set(tx, &row, MembershipStatus::Inactive).await?;
-        let statement = "UPDATE sessions SET status = 'revoked', ended_at = $1, updated_at = $1 \
-                         WHERE membership_id = $2 AND status = 'active'";
-        tx.execute(sqlx::query(statement).bind(tx.now().0).bind(self.0.clone())).await?;
+        sessions::end_all_of(tx, &self.0).await?;
         revocations::revoke(tx, Revoked::Membership, &self.0).await?;
         Reply::ok(&announce(tx, "organization_membership.updated", &row).await?)
     }
