@@ -253,7 +253,7 @@ fn r21_an_organization_with_custom_roles_has_its_own_order() {
         let after = store.get(&settings).await.is(200);
         assert_eq!(after["default_role"], "member");
         let usual = ["admin", "billing-admin", "member", "workspace-admin", "project-editor", "project-viewer"];
-        let order = |more: &[&str]| [usual.as_slice(), more].concat();
+        let order = |more: &[&'static str]| [usual.as_slice(), more].concat();
         assert_eq!(after["priorities"], json!(order(&["org-a"])));
         store.post(ROLES, json!({"slug": "late", "name": "L"})).await.is(201);
         store.post(&path, json!({"slug": "org-b", "name": "B"})).await.is(201);
