@@ -8,10 +8,8 @@ use self::store_support::{Running, on_every_engine};
 mod store_support;
 
 async fn map(store: &Running, organization: &str, roles: &[(&str, &str)]) -> Value {
-    let list: Vec<_> = roles
-        .iter()
-        .map(|(group, role)| json!({"identity_provider_group": group, "role_slug": role}))
-        .collect();
+    let list: Vec<_> =
+        roles.iter().map(|(group, role)| json!({"identity_provider_group": group, "role_slug": role})).collect();
     let path = format!("/portcullis/v1/organizations/{organization}/identity_provider_roles");
     store.put(&path, json!({"identity_provider_roles": list})).await.is(200)
 }
@@ -92,9 +90,11 @@ fn mappings_are_checked_and_read_back() {
         let set = map(store, &organization, &[("staff", "member"), ("finance", "billing-admin")]).await;
         assert_eq!(set["data"][0], json!({"identity_provider_group": "finance", "role_slug": "billing-admin"}));
         assert_eq!(store.get(&path).await.is(200), set);
-        for (role, status, code) in
-            [("project-viewer", 422, "invalid_role"), ("nobody", 404, "entity_not_found"), ("A", 422, "invalid_request_parameters")]
-        {
+        for (role, status, code) in [
+            ("project-viewer", 422, "invalid_role"),
+            ("nobody", 404, "entity_not_found"),
+            ("A", 422, "invalid_request_parameters"),
+        ] {
             let body = json!({"identity_provider_roles": [{"identity_provider_group": "g", "role_slug": role}]});
             store.put(&path, body).await.is_error(status, code);
         }
@@ -103,7 +103,10 @@ fn mappings_are_checked_and_read_back() {
         let before = store.put(&path, json!({"identity_provider_roles": set["data"]})).await;
         let again = store.put(&path, json!({"identity_provider_roles": set["data"]})).await;
         assert_eq!(before.revision(), again.revision(), "what changes nothing writes nothing");
-        store.get("/portcullis/v1/organizations/org_none/identity_provider_roles").await.is_error(404, "entity_not_found");
+        store
+            .get("/portcullis/v1/organizations/org_none/identity_provider_roles")
+            .await
+            .is_error(404, "entity_not_found");
         let nobody = "/portcullis/v1/organization_memberships/om_none/identity_provider_groups";
         store.put(nobody, json!({"groups": []})).await.is_error(404, "entity_not_found");
         store.get(nobody).await.is_error(404, "entity_not_found");

@@ -212,7 +212,10 @@ fn r25_multiple_the_role_is_dropped() {
         let ada = member("ada", &["admin"]).await;
         let bob = member("bob", &["admin", "billing-admin"]).await;
         let plan = store.post(PLAN, without_role(&model(store).await, "admin")).await.is(200);
-        assert_eq!(plan["changes"].as_array().unwrap()[0], json!({"action": "update", "kind": "role", "slug": "billing-admin"}));
+        assert_eq!(
+            plan["changes"].as_array().unwrap()[0],
+            json!({"action": "update", "kind": "role", "slug": "billing-admin"})
+        );
         assert_eq!(
             plan["effects"],
             json!({"memberships_repointed": 1, "assignments_dropped": 2, "group_assignments_dropped": 0,

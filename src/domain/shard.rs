@@ -168,7 +168,11 @@ impl Shard {
         let names = [self.members.bytes(), self.groups.bytes(), self.resources.bytes()];
         let rows = self.member_groups.bytes() + self.member_grants.bytes() + self.group_grants.bytes();
         Memory {
-            decision: rows + self.provided_roles.bytes() + self.statuses.bytes() + self.group_rows.bytes() + self.tree.bytes(),
+            decision: rows
+                + self.provided_roles.bytes()
+                + self.statuses.bytes()
+                + self.group_rows.bytes()
+                + self.tree.bytes(),
             names: names.iter().map(|(all, _)| all).sum(),
             text: names.iter().map(|(_, text)| text).sum(),
             assignment_ids: self.labels.as_ref().map_or(0, |ids| ids.members.bytes() + ids.groups.bytes()),

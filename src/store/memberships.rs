@@ -25,7 +25,8 @@ pub(super) struct MembershipRow {
 /// # Errors
 /// [`StoreError::NotFound`]
 pub(super) async fn find(connection: &mut AnyConnection, id: &MembershipId) -> Result<MembershipRow, StoreError> {
-    let statement = "SELECT id, organization_id, user_id, status, identity_provider_roles FROM memberships WHERE id = $1";
+    let statement =
+        "SELECT id, organization_id, user_id, status, identity_provider_roles FROM memberships WHERE id = $1";
     let row = sqlx::query(statement).bind(id.clone()).fetch_optional(connection).await?;
     let row = row.ok_or_else(|| StoreError::not_found("organization membership", id))?;
     Ok(MembershipRow { organization: row.try_get("organization_id")?, member: rows::member(&row)? })

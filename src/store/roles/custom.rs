@@ -163,7 +163,8 @@ impl Write for CreateRole {
         };
         let resource_type = self.new.resource_type_slug.clone().unwrap_or_else(ResourceTypeSlug::organization);
         model::require_resource_type(tx.connection, &resource_type).await?;
-        let last = "SELECT COUNT(*) AS number, COALESCE(MAX(priority), -1) AS last FROM roles WHERE organization_id = $1";
+        let last =
+            "SELECT COUNT(*) AS number, COALESCE(MAX(priority), -1) AS last FROM roles WHERE organization_id = $1";
         let last = sqlx::query(last).bind(self.organization.clone()).fetch_one(&mut *tx.connection).await?;
         let role = StoredRole {
             id: tx.id("role_").parse()?,
