@@ -87,7 +87,12 @@ impl Acme {
     }
 
     fn member_with(self, name: &str, status: MembershipStatus) -> Self {
-        self.put(OrganizationRecord::Member(Member { id: om(name), user: user(name), status, identity_provider_roles: Vec::new() }))
+        self.put(OrganizationRecord::Member(Member {
+            id: om(name),
+            user: user(name),
+            status,
+            identity_provider_roles: Vec::new(),
+        }))
     }
 
     fn group(self, name: &str, members: &[&str]) -> Self {

@@ -180,7 +180,10 @@ impl Shard {
     pub fn memory(&self) -> Memory {
         let names = [self.members.bytes(), self.groups.bytes(), self.resources.bytes()];
         Memory {
-            decision: self.member_holders.bytes() + self.provided.bytes() + self.group_holders.bytes() + self.tree.bytes(),
+            decision: self.member_holders.bytes()
+                + self.provided.bytes()
+                + self.group_holders.bytes()
+                + self.tree.bytes(),
             names: names.iter().map(|(all, _)| all).sum(),
             text: names.iter().map(|(_, text)| text).sum(),
             assignment_ids: self.labels.as_ref().map_or(0, |ids| ids.members.bytes() + ids.groups.bytes()),

@@ -29,7 +29,8 @@ type GroupName = Text<256>;
 
 pub(super) fn operations() -> Vec<Operation> {
     const ROLES: &str = "/portcullis/v1/organizations/{organization_id}/identity_provider_roles";
-    const GROUPS: &str = "/portcullis/v1/organization_memberships/{organization_membership_id}/identity_provider_groups";
+    const GROUPS: &str =
+        "/portcullis/v1/organization_memberships/{organization_membership_id}/identity_provider_groups";
     vec![
         Operation::get(ROLES, "listIdentityProviderRoles", list).gives::<WholeList<Mapping>>(200),
         Operation::put(ROLES, "setIdentityProviderRoles", set).takes::<Mappings>().gives::<WholeList<Mapping>>(200),
@@ -200,11 +201,8 @@ async fn map(
 ) -> Result<(), StoreError> {
     let statement = "INSERT INTO identity_provider_roles (organization_id, identity_provider_group, role_id, created_at) \
                      VALUES ($1, $2, $3, $4)";
-    let statement = sqlx::query(statement)
-        .bind(organization.clone())
-        .bind(group.to_owned())
-        .bind(role.clone())
-        .bind(tx.now().0);
+    let statement =
+        sqlx::query(statement).bind(organization.clone()).bind(group.to_owned()).bind(role.clone()).bind(tx.now().0);
     tx.execute(statement).await?;
     let details = json!({"identity_provider_group": group, "role_id": role});
     tx.audit("identity_provider_role.created", Some(organization), details);
@@ -275,10 +273,7 @@ async fn listed(
                      JOIN roles r ON r.id = p.role_id WHERE p.organization_id = $1 ORDER BY p.identity_provider_group";
     let data = read_all(connection, sqlx::query(statement).bind(organization.clone()), |row| {
         let group: String = row.try_get("identity_provider_group")?;
-        Ok(Mapping {
-            identity_provider_group: serde_json::from_value(group.into())?,
-            role_slug: row.try_get("slug")?,
-        })
+        Ok(Mapping { identity_provider_group: serde_json::from_value(group.into())?, role_slug: row.try_get("slug")? })
     })
     .await?;
     Ok(WholeList { data })

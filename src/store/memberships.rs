@@ -236,7 +236,8 @@ pub(super) async fn updated(tx: &mut Transaction<'_>, id: &MembershipId) -> Resu
 /// # Errors
 /// [`StoreError::NotFound`]
 pub(super) async fn find(connection: &mut AnyConnection, id: &MembershipId) -> Result<MembershipRow, StoreError> {
-    let statement = "SELECT id, organization_id, user_id, status, identity_provider_roles FROM memberships WHERE id = $1";
+    let statement =
+        "SELECT id, organization_id, user_id, status, identity_provider_roles FROM memberships WHERE id = $1";
     let row = sqlx::query(statement).bind(id.clone()).fetch_optional(connection).await?;
     let row = row.ok_or_else(|| StoreError::not_found("organization membership", id))?;
     Ok(MembershipRow { organization: row.try_get("organization_id")?, member: rows::member(&row)? })

@@ -43,11 +43,7 @@ async fn get(State(store): State<Store>) -> Result<axum::Json<Model>, StoreError
     Ok(axum::Json(Stored::read(&mut connection).await?.model()))
 }
 
-async fn set(
-    State(store): State<Store>,
-    author: Author,
-    Body(model): Body<Model>,
-) -> Result<Committed, StoreError> {
+async fn set(State(store): State<Store>, author: Author, Body(model): Body<Model>) -> Result<Committed, StoreError> {
     store.write(author, PutModel(model)).await
 }
 

@@ -175,7 +175,8 @@ pub(super) async fn end(tx: &mut Transaction<'_>, session: &Session) -> Result<(
 /// Ends every active session of a membership.
 pub(super) async fn end_all_of(tx: &mut Transaction<'_>, membership: &MembershipId) -> Result<(), StoreError> {
     let now = tx.now();
-    let statement = sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE membership_id = $1 AND status = 'active' ORDER BY id"));
+    let statement =
+        sqlx::AssertSqlSafe(format!("{COLUMNS} WHERE membership_id = $1 AND status = 'active' ORDER BY id"));
     let sessions =
         read_all(tx.connection, sqlx::query(statement).bind(membership.clone()), |row| read(row, now)).await?;
     for session in sessions.iter().filter(|session| session.status == SessionStatus::Active) {

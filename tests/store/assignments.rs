@@ -4,7 +4,6 @@ use serde_json::json;
 
 use crate::support::{Running, on_every_engine};
 
-
 fn of(membership: &str) -> String {
     format!("/authorization/organization_memberships/{membership}/role_assignments")
 }
@@ -184,9 +183,8 @@ fn roles_through_groups_are_listed_and_stay_with_the_group() {
         store.assign(&ada, "project-editor", &project).await;
         store.delete_with(&of(&ada), body).await.is(204);
         assert!(store.may(&ada, "project:edit", &project).await);
-        let path = format!("/authorization/resources/{root}/role_assignments?role_slug=billing-admin");
-        let on_root = store.get(&path).await;
-        assert_eq!(on_root.listed("/source/type"), ["group"]);
+        let on_root = format!("/authorization/resources/{root}/role_assignments?role_slug=billing-admin");
+        assert_eq!(store.get(&on_root).await.listed("/source/type"), ["group"]);
     });
 }
 

@@ -1,10 +1,9 @@
 //! Who changed which grant; and whether the log says what the tables say.
 
 use portcullis::store::Settings;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Running, on_every_engine, settings};
-
 
 const AUDIT: &str = "/portcullis/v1/audit";
 
@@ -98,7 +97,7 @@ async fn live_through_much(store: &Running) {
             store.get(&format!("/authorization/resources/{app}")).await.is_error(404, "entity_not_found");
             store.delete(&format!("/user_management/organization_memberships/{bob}")).await.is(200);
             let user = store.get(&format!("/user_management/organization_memberships/{eve}")).await.is(200);
-            let user = user["user_id"].as_str().unwrap_or_default().to_owned();
+            let user = user.get("user_id").and_then(Value::as_str).unwrap_or_default().to_owned();
             store.delete(&format!("/user_management/users/{user}")).await.is(200);
         }
         let status = store.delete(&format!("/organizations/{doomed}")).await.status;

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use crate::support::{Running, on_every_engine};
 
-
 struct Company {
     org: String,
     root: String,

@@ -53,7 +53,11 @@ fn concurrent_writers_are_numbered_without_gaps_and_nothing_is_lost() {
         };
         let count = u64::try_from(WRITERS * WRITES * 2).unwrap();
         let distinct: BTreeSet<u64> = results.iter().copied().collect();
-        assert_eq!(distinct, (before + 1..=before + count).collect(), "every write has its own number, and none is missing");
+        assert_eq!(
+            distinct,
+            (before + 1..=before + count).collect(),
+            "every write has its own number, and none is missing"
+        );
         assert_eq!(store.store.compare_log_with_rows().await.unwrap().differences, [""; 0]);
         // What one process wrote, the other answers with.
         let last = store.resource(&organization, "project", "last", None).await;

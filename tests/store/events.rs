@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::support::{Running, company::id, on_every_engine};
 
-
 async fn kinds(store: &Running, query: &str) -> Vec<String> {
     store.get(&format!("/events?{query}")).await.listed("/event")
 }

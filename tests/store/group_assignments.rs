@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use crate::support::{Running, on_every_engine};
 
-
 fn of(group: &str) -> String {
     format!("/authorization/groups/{group}/role_assignments")
 }

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::support::{Running, company::id, on_every_engine};
 
-
 fn groups(organization: &str) -> String {
     format!("/organizations/{organization}/groups")
 }

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use crate::support::{ISSUER, Running, on_every_engine, on_sqlite};
 
-
 const TOKENS: &str = "/portcullis/v1/tokens";
 const TEMPLATE: &str = "/user_management/jwt_template";
 

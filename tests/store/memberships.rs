@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::support::{Running, company::id, on_every_engine};
 
-
 const MEMBERSHIPS: &str = "/user_management/organization_memberships";
 
 fn one(membership: &str) -> String {

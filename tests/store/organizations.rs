@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::support::{Running, company::id, on_every_engine};
 
-
 const ORGANIZATIONS: &str = "/organizations";
 
 /// R35, D2: the root is there at once, is found by the organization's id and by its external id, and has a name that fits.

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use crate::support::on_every_engine;
 
-
 const PERMISSIONS: &str = "/authorization/permissions";
 
 #[test]

@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use crate::support::{Running, company::id, on_every_engine, settings};
 
-
 const RESOURCES: &str = "/authorization/resources";
 
 fn one(id: &str) -> String {

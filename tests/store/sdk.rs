@@ -11,7 +11,6 @@ use tokio::process::Command;
 
 use crate::support::{KEY, Running, on_sqlite};
 
-
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::support::{Running, on_every_engine, on_sqlite};
 
-
 const TOKENS: &str = "/portcullis/v1/tokens";
 const REVOKE: &str = "/user_management/sessions/revoke";
 

@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use crate::support::{company::id, on_every_engine};
 
-
 const USERS: &str = "/user_management/users";
 
 #[test]

@@ -100,12 +100,7 @@ fn define(catalog: &Catalog, rows: &OrganizationRows) -> Result<Roles, BuildErro
 }
 
 /// What the identity provider gives; of two rows of one membership the later counts.
-fn provided(
-    catalog: &Catalog,
-    roles: &mut Roles,
-    names: &Names,
-    members: &[Member],
-) -> Result<Holders, BuildError> {
+fn provided(catalog: &Catalog, roles: &mut Roles, names: &Names, members: &[Member]) -> Result<Holders, BuildError> {
     let mut last: HashMap<u32, &[RoleId]> = HashMap::new();
     for member in members {
         // Most organizations have none, and pay nothing for it.

@@ -12,7 +12,8 @@ use crate::domain::shard::RoleIndex;
 impl Shard {
     /// Every row, kind by kind. The root is named by leaving it out, as [`record`](crate::domain::record) says.
     pub fn records(&self, catalog: &Catalog) -> impl Iterator<Item = OrganizationRecord> {
-        let members = (0..self.members.len()).filter_map(|row| self.member_record(catalog, row)).map(OrganizationRecord::Member);
+        let members =
+            (0..self.members.len()).filter_map(|row| self.member_record(catalog, row)).map(OrganizationRecord::Member);
         let groups = (0..self.groups.len())
             .filter(|&row| self.has_group(row))
             .map(|row| OrganizationRecord::Group(Group { id: Id::known(self.groups.id(row)) }));

@@ -49,10 +49,7 @@ enum Kind {
     Role,
 }
 
-pub(super) async fn plan(
-    State(store): State<Store>,
-    Body(model): Body<Model>,
-) -> Result<axum::Json<Plan>, StoreError> {
+pub(super) async fn plan(State(store): State<Store>, Body(model): Body<Model>) -> Result<axum::Json<Plan>, StoreError> {
     difference::validate(&model)?;
     let mut snapshot = store.0.database.snapshot().await?;
     let before = Stored::read(&mut snapshot).await?;
@@ -76,8 +73,8 @@ fn changes(difference: &Difference) -> Vec<PlannedChange> {
         };
         PlannedChange { action, kind, slug: slug.to_owned() }
     };
-    let settings = (difference.before.settings != difference.settings)
-        .then(|| planned(Kind::Settings, Step::Update, "settings"));
+    let settings =
+        (difference.before.settings != difference.settings).then(|| planned(Kind::Settings, Step::Update, "settings"));
     let types = difference.type_steps().map(|(step, slug)| planned(Kind::ResourceType, step, slug.as_str()));
     let permissions = difference.permission_steps().map(|(step, slug)| planned(Kind::Permission, step, slug.as_str()));
     let roles = difference.role_steps().map(|(step, slug)| planned(Kind::Role, step, slug.as_str()));

@@ -73,7 +73,7 @@ struct ChangeRole {
 
 enum RoleChange {
     Describe(RoleChanges),
-    Permit(Vec<PermissionSlug>),
+    Set(Vec<PermissionSlug>),
     Add(PermissionSlug),
     Remove(PermissionSlug),
 }
@@ -125,7 +125,7 @@ async fn set(
     Path((organization, slug)): Path<(OrganizationId, RoleSlug)>,
     Body(PermissionList { permissions }): Body<PermissionList>,
 ) -> Result<Committed, StoreError> {
-    store.write(author, ChangeRole { organization, slug, change: RoleChange::Permit(permissions) }).await
+    store.write(author, ChangeRole { organization, slug, change: RoleChange::Set(permissions) }).await
 }
 
 async fn add(
@@ -163,7 +163,8 @@ impl Write for CreateRole {
         };
         let resource_type = self.new.resource_type_slug.clone().unwrap_or_else(ResourceTypeSlug::organization);
         model::require_resource_type(tx.connection, &resource_type).await?;
-        let last = "SELECT COUNT(*) AS number, COALESCE(MAX(priority), -1) AS last FROM roles WHERE organization_id = $1";
+        let last =
+            "SELECT COUNT(*) AS number, COALESCE(MAX(priority), -1) AS last FROM roles WHERE organization_id = $1";
         let last = sqlx::query(last).bind(self.organization.clone()).fetch_one(&mut *tx.connection).await?;
         let role = StoredRole {
             id: tx.id("role_").parse()?,
@@ -221,7 +222,7 @@ impl Write for ChangeRole {
         let before = find_own(tx.connection, &self.organization, &self.slug).await?;
         let next = match &self.change {
             RoleChange::Describe(changes) => before.described(changes.name.as_ref(), &changes.description),
-            RoleChange::Permit(wanted) => before.permitting(tx.connection, wanted).await?,
+            RoleChange::Set(wanted) => before.permitting(tx.connection, wanted).await?,
             RoleChange::Add(permission) => {
                 permissions::find(tx.connection, permission).await?;
                 let wanted: Vec<_> = before.permissions.iter().chain([permission]).cloned().collect();

@@ -96,11 +96,7 @@ async fn get(State(store): State<Store>, Path(slug): Path<RoleSlug>) -> Result<a
     Ok(axum::Json(find(&mut connection, &slug).await?.answer()))
 }
 
-async fn create(
-    State(store): State<Store>,
-    author: Author,
-    Body(new): Body<NewRole>,
-) -> Result<Committed, StoreError> {
+async fn create(State(store): State<Store>, author: Author, Body(new): Body<NewRole>) -> Result<Committed, StoreError> {
     store.write(author, new).await
 }
 

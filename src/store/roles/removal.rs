@@ -65,11 +65,6 @@ impl Removal {
         Ok(Self { roles, before })
     }
 
-    /// The roles.
-    pub(in crate::store) fn roles(&self) -> &[StoredRole] {
-        &self.roles
-    }
-
     /// Leaves the direct roles of those alone who lose a role through a group: there are several roles for each from now on.
     pub(in crate::store) fn without_reset(self) -> Self {
         Self { before: Vec::new(), ..self }

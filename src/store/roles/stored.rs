@@ -7,7 +7,9 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use crate::domain::record::{CustomRole, EnvironmentRole};
-use crate::domain::{CatalogRecord, OrganizationId, OrganizationRecord, PermissionSlug, ResourceTypeSlug, RoleId, RoleSlug};
+use crate::domain::{
+    CatalogRecord, OrganizationId, OrganizationRecord, PermissionSlug, ResourceTypeSlug, RoleId, RoleSlug,
+};
 use crate::store::error::{FieldError, StoreError};
 use crate::store::fields::{Description, Name, Patch};
 use crate::store::model;
@@ -348,7 +350,11 @@ impl StoredRole {
             }
         }
         if let Some(message) = first {
-            return Err(StoreError::Unprocessable { code: "invalid_permission_scope", message: message.into(), errors });
+            return Err(StoreError::Unprocessable {
+                code: "invalid_permission_scope",
+                message: message.into(),
+                errors,
+            });
         }
         let permissions: BTreeSet<_> = wanted.iter().cloned().collect();
         Ok(Self { permissions: permissions.into_iter().collect(), ..self.clone() })

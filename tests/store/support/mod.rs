@@ -95,7 +95,8 @@ fn run(database: &str, test: &impl AsyncFn(&Running)) {
 
 /// Settings of a store for tests.
 pub fn settings(database: &str) -> Settings {
-    let mut settings = Settings::of(database, Arc::new(StoreMetrics::new(Build { version: "test", revision: "" }).unwrap()));
+    let mut settings =
+        Settings::of(database, Arc::new(StoreMetrics::new(Build { version: "test", revision: "" }).unwrap()));
     settings.api_keys = ApiKeys::new(vec![
         ApiKey::new("tests", KEY, vec![Scope::Read, Scope::Write, Scope::Mint]),
         ApiKey::new("reader", "sk_test_read", vec![Scope::Read]),

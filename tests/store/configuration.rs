@@ -1,7 +1,5 @@
 //! The store's configuration: what is shipped is complete and loads, and everything that is wrong is reported with its place.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
-
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
