@@ -6,6 +6,9 @@
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::print_stderr,
+    clippy::cast_precision_loss,
+    clippy::disallowed_methods,
+    clippy::zombie_processes,
     missing_docs,
     dead_code,
     reason = "a bench fails by panicking"

@@ -224,7 +224,7 @@ impl Draft {
             };
             Part::Organization { id, delta }
         });
-        let catalog = (!catalog.is_empty()).then(|| Part::Catalog(Delta::Changes(catalog)));
+        let catalog = (!catalog.is_empty()).then_some(Part::Catalog(Delta::Changes(catalog)));
         catalog.into_iter().chain(organizations).collect()
     }
 }

@@ -8,16 +8,22 @@ import { WorkOS } from '@workos-inc/node';
 
 const [baseUrl, apiKey] = process.argv.slice(2);
 const url = new URL(baseUrl);
+const exercised = new Map(); // method of the SDK: what it sent
+let calling;
+const fetchFn = (address, options) => {
+  const { pathname } = new URL(address);
+  if (!exercised.has(calling)) exercised.set(calling, `${options?.method ?? 'GET'} ${pathname}`);
+  return fetch(address, options);
+};
 const client = new WorkOS(apiKey, {
-  apiHostname: url.hostname, port: Number(url.port), https: false, clientId: 'client_test', maxRetries: 0,
+  apiHostname: url.hostname, port: Number(url.port), https: false, clientId: 'client_test', maxRetries: 0, fetchFn,
 });
-const exercised = new Set();
 
 // A service of the SDK that notes which of its methods were called.
 function area(name) {
   return new Proxy(client[name], {
     get(service, method) {
-      exercised.add(`${name}.${String(method)}`);
+      calling = `${name}.${String(method)}`;
       return service[method].bind(service);
     },
   });
@@ -177,4 +183,4 @@ await people.deleteUser(ada.id);
 await organizations.deleteOrganization(acme.id);
 await refused(404, () => organizations.getOrganization(acme.id));
 
-console.log([...exercised].sort().join('\n'));
+console.log([...exercised].map(([method, request]) => `${method} ${request}`).sort().join('\n'));

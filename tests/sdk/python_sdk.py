@@ -6,6 +6,7 @@ Prints each method as it is exercised, and fails at the first answer that is not
 
 import sys
 
+import httpx
 from workos import WorkOSClient
 from workos.authorization import (
     ParentByExternalId,
@@ -20,7 +21,18 @@ from workos.organization_membership import RoleMultiple, RoleSingle
 
 base_url, api_key = sys.argv[1:3]
 client = WorkOSClient(api_key=api_key, client_id="client_test", base_url=base_url, max_retries=0)
-exercised = []
+exercised = {}  # method of the SDK: what it sent
+calling = None
+
+send = httpx.Client.send
+
+
+def noted(self, request, **options):
+    exercised.setdefault(calling, f"{request.method} {request.url.raw_path.decode().split('?')[0]}")
+    return send(self, request, **options)
+
+
+httpx.Client.send = noted
 
 
 class Area:
@@ -30,7 +42,8 @@ class Area:
         self.name, self.service = name, getattr(client, name)
 
     def __getattr__(self, method):
-        exercised.append(f"{self.name}.{method}")
+        global calling
+        calling = f"{self.name}.{method}"
         return getattr(self.service, method)
 
 
@@ -204,4 +217,5 @@ users.delete_user(ada.id)
 organizations.delete_organization(acme.id)
 refused(404, lambda: organizations.get_organization(acme.id))
 
-print("\n".join(sorted(set(exercised))))
+for method, request in sorted(exercised.items()):
+    print(method, request)

@@ -151,7 +151,7 @@ fn every_problem_is_reported_with_its_place() {
     assert_eq!(problems.len(), 4, "{problems:#?}");
     refused(&format!("{LEAST}model: ./nothing.yaml\n"), &["store.yaml:4:8: cannot read"]);
     let tls = "tls: {certificate: nothing.pem, key: nothing.key}";
-    refused(&format!("{LEAST}{tls}\n"), &["store.yaml:4:19: `/etc/portcullis/nothing.pem`"]);
+    refused(&format!("{LEAST}{tls}\n"), &["store.yaml:4:20: `/etc/portcullis/nothing.pem`"]);
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Events, as clients read them (WorkOS contract, sections 1.11 and 6).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use serde_json::{Value, json};
 

@@ -1,6 +1,5 @@
 //! Tokens of the store: who gets them, what they say, and the keys to verify them by (WorkOS contract, section 5).
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

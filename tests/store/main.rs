@@ -4,7 +4,11 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
-    reason = "a test fails by panicking, and says what it skipped"
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::wrong_self_convention,
+    clippy::zombie_processes,
+    reason = "a test fails by panicking, says what it skipped, and ends with its process"
 )]
 
 mod assignments;

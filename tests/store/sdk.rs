@@ -22,6 +22,7 @@ async fn drive(store: &Running, mut command: Command, script: &str) {
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{script} failed\n{said}\n{complained}");
     let methods = said.lines().filter(|line| line.contains('.')).count();
+    println!("{said}");
     assert!(methods >= 70, "{script} exercised only {methods} methods");
 }
 

@@ -1,6 +1,5 @@
 //! Sessions: one for each minted token, to be revoked by (D22), and the pages for operators.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use serde_json::{Value, json};
 

@@ -1,6 +1,5 @@
 //! Users, as clients see them (WorkOS contract, section 1.10).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 use serde_json::{Value, json};
 

@@ -17,9 +17,7 @@ use crate::wire::api::{Membership, MembershipStatus, RoleName};
 /// Which keys an answer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Form {
-    /// Neither roles nor user.
-    Base,
-    /// The user.
+    /// The user, no roles.
     WithUser,
     /// Roles, no user: what events carry.
     WithRoles,

@@ -29,7 +29,8 @@ enum DomainState {
     /// Not yet.
     Pending,
     /// It is.
-    Verified,
+    #[serde(rename = "verified")]
+    Proven,
 }
 
 impl TryFrom<String> for Domain {
@@ -69,7 +70,7 @@ pub(super) fn merge(
         }
         let known = before.iter().find(|other| other.domain == *domain);
         let state = match (state, known) {
-            (Some(DomainState::Verified), _) => "verified",
+            (Some(DomainState::Proven), _) => "verified",
             (Some(DomainState::Pending), _) | (None, None) => "pending",
             (None, Some(known)) => known.state.as_str(),
         };
