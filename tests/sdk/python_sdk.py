@@ -6,7 +6,7 @@ Prints each method as it is exercised, and fails at the first answer that is not
 
 import sys
 
-import httpx
+import httpx2
 from workos import WorkOSClient
 from workos.authorization import (
     ParentByExternalId,
@@ -24,7 +24,7 @@ client = WorkOSClient(api_key=api_key, client_id="client_test", base_url=base_ur
 exercised = {}  # method of the SDK: what it sent
 calling = None
 
-send = httpx.Client.send
+send = httpx2.Client.send
 
 
 def noted(self, request, **options):
@@ -32,7 +32,7 @@ def noted(self, request, **options):
     return send(self, request, **options)
 
 
-httpx.Client.send = noted
+httpx2.Client.send = noted
 
 
 class Area:

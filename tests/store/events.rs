@@ -1,6 +1,5 @@
 //! Events, as clients read them (WorkOS contract, sections 1.11 and 6).
 
-
 use serde_json::{Value, json};
 
 use crate::support::{Running, company::id, on_every_engine};

@@ -1,6 +1,5 @@
 //! Groups and their members, as clients see them (WorkOS contract, section 1.9).
 
-
 use serde_json::{Value, json};
 
 use crate::support::{Running, company::id, on_every_engine};

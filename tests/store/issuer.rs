@@ -1,6 +1,5 @@
 //! Tokens of the store: who gets them, what they say, and the keys to verify them by (WorkOS contract, section 5).
 
-
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};

@@ -30,4 +30,5 @@ mod roles;
 mod sdk;
 mod sessions;
 mod support;
+mod table;
 mod users;

@@ -1,6 +1,5 @@
 //! Organizations, as clients see them (WorkOS contract, section 1.8).
 
-
 use serde_json::{Value, json};
 
 use crate::support::{Running, company::id, on_every_engine};

@@ -1,6 +1,5 @@
 //! Sessions: one for each minted token, to be revoked by (D22), and the pages for operators.
 
-
 use serde_json::{Value, json};
 
 use crate::support::{Running, on_every_engine, on_sqlite};

@@ -1,6 +1,5 @@
 //! Users, as clients see them (WorkOS contract, section 1.10).
 
-
 use serde_json::{Value, json};
 
 use crate::support::{company::id, on_every_engine};
