@@ -32,10 +32,14 @@ fn answers(world: &World, place: u8) -> BTreeMap<(u8, u8, String), bool> {
     answers
 }
 
-/// In multiple-roles mode. Without a default role, which takes itself away where a direct organization role is added.
+/// In multiple-roles mode. Without a default role, which takes itself away where a direct organization role is added, and
+/// without roles of an identity provider, which take the place of direct ones.
 fn additive(mut world: World) -> World {
     world.catalog.settings = Some(EnvironmentSettings { role_mode: RoleMode::Multiple, default_role: None });
-    world.organizations.iter_mut().for_each(|(_, rows)| rows.settings = None);
+    for (_, rows) in &mut world.organizations {
+        rows.settings = None;
+        rows.members.iter_mut().for_each(|member| member.identity_provider_roles.clear());
+    }
     world
 }
 
@@ -65,8 +69,18 @@ fn renamed_json(value: serde_json::Value, key: &str) -> serde_json::Value {
             members.into_iter().map(|(key, value)| (key.clone(), renamed_json(value, &key))).collect()
         }
         Value::String(text)
-            if ["id", "membership", "group", "role", "resource", "parent", "default_role", "priorities"]
-                .contains(&key) =>
+            if [
+                "id",
+                "membership",
+                "group",
+                "role",
+                "resource",
+                "parent",
+                "default_role",
+                "priorities",
+                "identity_provider_roles",
+            ]
+            .contains(&key) =>
         {
             rename(&text).into()
         }
