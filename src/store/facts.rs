@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
@@ -89,8 +90,7 @@ impl FactsCache {
             self.catch_up().await?;
             if !slot.loaded.initialized() {
                 slot.loaded.get_or_try_init(|| self.load(organization, &slot)).await?;
-                // Weighed anew.
-                self.organizations.insert(organization.clone(), Arc::clone(&slot));
+                self.weigh(organization, &slot);
                 self.catch_up().await?;
             }
             // A slot that was evicted meanwhile may have missed something.
@@ -105,6 +105,15 @@ impl FactsCache {
             // After the shard: a catalog may be newer than the shards it is used with, never older.
             return Ok(Some(View { catalog: self.catalog.load_full(), shard }));
         }
+    }
+
+    /// Lets the cache know how large the slot has become. One that had to leave does not come back: it may have missed something.
+    fn weigh(&self, organization: &OrganizationId, slot: &Arc<Slot>) {
+        let entry = self.organizations.entry_by_ref(organization);
+        entry.and_compute_with(|current| match current {
+            Some(current) if Arc::ptr_eq(current.value(), slot) => Op::Put(Arc::clone(slot)),
+            _ => Op::Nop,
+        });
     }
 
     /// How many organizations are in memory.
