@@ -275,7 +275,7 @@ impl Gate {
             return Err(Denial::because(DenyReason::FactsUnavailable, "the organization had to leave again"));
         };
         trace.revision = Some(view.revision());
-        self.fresh_enough(route, trace)?;
+        self.fresh_enough(route, &view, trace)?;
         new_enough(request.headers, view.revision())?;
         let decision = decide(requirement, caller, view.facts());
         Ok((decision, Some(view)))
@@ -293,8 +293,8 @@ impl Gate {
         }
     }
 
-    fn fresh_enough(&self, route: &Route, trace: &mut Trace) -> Result<(), Denial> {
-        let freshness = self.world.freshness(self.clock.uptime());
+    fn fresh_enough(&self, route: &Route, view: &View, trace: &mut Trace) -> Result<(), Denial> {
+        let freshness = view.freshness(self.clock.uptime());
         trace.facts_age = freshness.age;
         match freshness.standing(route.max_staleness) {
             Standing::Fresh => return Ok(()),

@@ -4,22 +4,33 @@
 //! meanwhile. What is installed comes into force in one step, as one generation. Organizations that are not preloaded become residents
 //! on first use and leave, least recently used first, when others need the room.
 
+mod generation;
 mod residents;
+mod turn;
+mod view;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use tokio::sync::watch;
 
+pub use generation::InstallError;
 pub use residents::{LoadError, Order, Orders, Released};
+pub use view::{Lookup, View};
 
+use self::generation::{Everything, Generation, Preloaded};
 use self::residents::Residents;
-use crate::domain::record::{CatalogRows, OrganizationRows};
-use crate::domain::{BuildError, Built, Catalog, Clock, Facts, Freshness, Keep, OrganizationId, Revision, Shard};
+use self::turn::Turn;
+use self::view::Held;
+use crate::domain::record::{CatalogRows, Delta, OrganizationRecord, OrganizationRows, Part, Transaction};
+use crate::domain::{
+    BuildError, Built, Catalog, Clock, Digest, Epoch, Freshness, Keep, OrganizationId, Revision, Shard,
+};
 use crate::telemetry::{Metrics, OrganizationLoad};
 
 /// How the world is kept.
@@ -53,50 +64,22 @@ pub struct World {
     residents: Residents,
     /// Held while something is installed.
     installing: Mutex<()>,
+    /// Lets readers see what comes into force as one.
+    turn: Turn,
+    /// Says that something came into force.
+    changed: watch::Sender<()>,
     /// Uptime of the last proof of freshness in milliseconds, plus one; 0 while there was none.
     proven: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
-/// What came into force in one step. Immutable.
-struct Generation {
-    /// Counts installations; a resident belongs to the generation it was loaded in.
-    number: u64,
-    /// `None` before the first installation.
-    revision: Option<Revision>,
-    catalog: Catalog,
-    organizations: Preloaded,
-}
-
-enum Preloaded {
-    /// All there are, by their place in `shards`.
-    All { places: HashMap<OrganizationId, usize, RandomState>, shards: Box<[Shard]>, bytes: usize },
-    /// None: they are loaded on first use.
-    OnDemand,
-}
-
-/// What is known of an organization right now.
+/// An organization as it was read.
 #[derive(Debug)]
-pub enum Lookup {
-    /// Enough to decide.
-    Ready(View),
-    /// It has to be [loaded](World::load) first.
-    NotResident,
-    /// There never were any facts.
-    NoFacts,
-}
-
-/// The facts that one request is decided on. Take it, decide, drop it: it is not made to be kept across a wait.
-pub struct View {
-    generation: Guard<Arc<Generation>>,
-    revision: Revision,
-    organization: Held,
-}
-
-enum Held {
-    Unknown,
-    Preloaded(usize),
-    Resident(Arc<Shard>),
+pub struct Arrival {
+    /// Its facts; `None` when there is no such organization.
+    pub shard: Option<Shard>,
+    /// Uptime at which they were proven to be the newest, for sources that prove it for each organization; `None` = with the world.
+    pub proven: Option<Duration>,
 }
 
 /// What `/world` tells.
@@ -112,44 +95,25 @@ pub struct Summary {
     pub bytes: usize,
 }
 
-/// Why facts did not come into force; those in force stay.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InstallError {
-    /// The rows contradict each other.
-    #[error("the catalog is refused")]
-    Catalog(#[source] BuildError),
-    /// The rows of one organization contradict each other.
-    #[error("organization `{organization}` is refused")]
-    Organization {
-        /// Whose.
-        organization: OrganizationId,
-        /// How.
-        #[source]
-        source: BuildError,
-    },
-    /// The same history, but earlier: what was revoked since would be granted again.
-    #[error("revision {offered} is older than {in_force}, which is in force")]
-    Rollback {
-        /// What was to be installed.
-        offered: Revision,
-        /// What stays.
-        in_force: Revision,
-    },
-}
-
 impl World {
     /// A world without facts. `released` hears of every organization that is resident no more; it must not wait.
     ///
     /// The [`Orders`] are for whoever loads organizations; dropped, every load fails.
     pub fn new(settings: Settings, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, released: Released) -> (Self, Orders) {
         let (residents, orders) = Residents::new(&settings, clock, Arc::clone(&metrics), released);
-        let nothing =
-            Generation { number: 0, revision: None, catalog: Catalog::empty(), organizations: Preloaded::OnDemand };
+        let nothing = Generation {
+            number: 0,
+            revision: None,
+            catalog: Arc::new(Catalog::empty()),
+            organizations: Preloaded::OnDemand,
+        };
         let world = Self {
             settings,
             current: ArcSwap::from_pointee(nothing),
             residents,
             installing: Mutex::default(),
+            turn: Turn::default(),
+            changed: watch::Sender::new(()),
             proven: AtomicU64::new(0),
             metrics,
         };
@@ -158,17 +122,22 @@ impl World {
 
     /// The facts about `organization` that are in force now. Does not wait.
     pub fn view(&self, organization: &OrganizationId) -> Lookup {
-        let generation = self.current.load();
-        let Some(revision) = generation.revision else { return Lookup::NoFacts };
-        let organization = match &generation.organizations {
-            Preloaded::All { places, .. } => places.get(organization).map_or(Held::Unknown, |&at| Held::Preloaded(at)),
-            Preloaded::OnDemand => match self.residents.find(organization, generation.number) {
-                Some(Some(shard)) => Held::Resident(shard),
-                Some(None) => Held::Unknown,
-                None => return Lookup::NotResident,
-            },
+        let read = || {
+            let generation = self.current.load();
+            let Some(revision) = generation.revision else { return Lookup::NoFacts };
+            let proven = self.proven();
+            let (organization, proven) = match &generation.organizations {
+                Preloaded::All(all) => {
+                    (all.places.get(organization).map_or(Held::Unknown, |&at| Held::Preloaded(at)), proven)
+                }
+                Preloaded::OnDemand => match self.residents.find(organization, generation.number) {
+                    Some(resident) => (Held::Resident(resident.shard()), resident.proven().or(proven)),
+                    None => return Lookup::NotResident,
+                },
+            };
+            Lookup::Ready(View { generation, revision, organization, proven })
         };
-        Lookup::Ready(View { generation, revision, organization })
+        self.turn.read(read)
     }
 
     /// Waits until `organization` is resident, or known not to exist; look again then. Waits at most [`Settings::load_wait`].
@@ -205,16 +174,29 @@ impl World {
                 places.insert(organization, shards.len() - 1);
             }
             let bytes = shards.iter().map(|shard| shard.memory().total()).sum();
-            Ok(Preloaded::All { places, shards: shards.into_boxed_slice(), bytes })
+            Ok(Preloaded::All(Arc::new(Everything { places, shards: shards.into_boxed_slice(), bytes })))
         })
     }
 
-    /// Puts a catalog in force and lets organizations be loaded on first use. Residents of before are loaded anew.
+    /// Puts a catalog in force and lets organizations be loaded on first use. Residents stay within one history, and have to be loaded
+    /// anew in another.
     ///
     /// # Errors
     /// [`InstallError`], and nothing has changed.
     pub fn install_catalog(&self, revision: Revision, catalog: &CatalogRows) -> Result<(), InstallError> {
-        self.install(revision, catalog, |_| Ok(Preloaded::OnDemand))
+        let turn = self.installing();
+        let before = self.current.load();
+        let same_history = matches!(before.organizations, Preloaded::OnDemand)
+            && before.revision.is_some_and(|in_force| in_force.epoch == revision.epoch);
+        if !same_history {
+            drop(turn);
+            return self.install(revision, catalog, |_| Ok(Preloaded::OnDemand));
+        }
+        before.may_become(revision)?;
+        let catalog = before.catalog.advance(&Delta::Reset(Box::new(catalog.clone())));
+        let catalog = Arc::new(self.noted(catalog.map_err(InstallError::Catalog)?));
+        self.put_in_force(Generation { revision: Some(revision), catalog, ..(**before).clone() });
+        Ok(())
     }
 
     fn install(
@@ -223,18 +205,90 @@ impl World {
         catalog: &CatalogRows,
         organizations: impl FnOnce(&Catalog) -> Result<Preloaded, InstallError>,
     ) -> Result<(), InstallError> {
-        let _turn = self.installing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.installing();
         let before = self.current.load();
-        if let Some(in_force) =
-            before.revision.filter(|in_force| in_force.epoch == revision.epoch && in_force.seq > revision.seq)
-        {
-            return Err(InstallError::Rollback { offered: revision, in_force });
-        }
-        let catalog = self.noted(Catalog::build(catalog).map_err(InstallError::Catalog)?);
+        before.may_become(revision)?;
+        let catalog = Arc::new(self.noted(Catalog::build(catalog).map_err(InstallError::Catalog)?));
         let organizations = organizations(&catalog)?;
         let number = before.number + 1;
-        self.current.store(Arc::new(Generation { number, revision: Some(revision), catalog, organizations }));
+        self.put_in_force(Generation { number, revision: Some(revision), catalog, organizations });
         Ok(())
+    }
+
+    /// Puts one transaction of the history in force as one: its share of the catalog, and of the residents. Says which organizations it
+    /// left behind because they have to be read again; they are not resident any more.
+    ///
+    /// # Errors
+    /// [`InstallError`], and nothing has changed.
+    pub fn apply(&self, epoch: Epoch, transaction: &Transaction) -> Result<Vec<OrganizationId>, InstallError> {
+        let _turn = self.installing();
+        let before = self.current.load();
+        let revision = before.next(epoch, transaction.seq)?;
+        let mut catalog = Arc::clone(&before.catalog);
+        for part in &transaction.parts {
+            if let Part::Catalog(delta) = part {
+                catalog = Arc::new(self.noted(catalog.advance(delta).map_err(InstallError::Catalog)?));
+            }
+        }
+        let mut next = Vec::new();
+        let mut left_behind = Vec::new();
+        for part in &transaction.parts {
+            let Part::Organization { id, delta } = part else { continue };
+            let Some(resident) = self.residents.find(id, before.number) else { continue };
+            match self.advanced(&catalog, id, resident.shard().as_deref(), delta) {
+                Some(shard) => next.push((id.clone(), resident, shard)),
+                None => left_behind.push(id.clone()),
+            }
+        }
+        self.turn.write(|| {
+            for (_, resident, shard) in &next {
+                resident.replace(Arc::clone(shard));
+            }
+            for organization in &left_behind {
+                self.residents.remove(organization);
+            }
+            self.current.store(Arc::new(Generation { revision: Some(revision), catalog, ..(**before).clone() }));
+        });
+        for (organization, resident, _) in next {
+            self.residents.weigh(&organization, resident);
+        }
+        self.changed.send_replace(());
+        Ok(left_behind)
+    }
+
+    /// The next shard of a resident; `None` when it has to be read again.
+    fn advanced(
+        &self,
+        catalog: &Catalog,
+        organization: &OrganizationId,
+        shard: Option<&Shard>,
+        delta: &Delta<OrganizationRecord>,
+    ) -> Option<Arc<Shard>> {
+        let shard = shard.filter(|_| matches!(delta, Delta::Changes(_)))?;
+        match shard.advance(catalog, delta) {
+            Ok(built) => Some(Arc::new(self.noted(built))),
+            Err(error) => {
+                tracing::error!(%organization, %error, "a change of an organization is refused; it is read again");
+                None
+            }
+        }
+    }
+
+    /// Notes that nothing of what is in memory changed up to `seq`.
+    ///
+    /// # Errors
+    /// [`InstallError`], and nothing has changed.
+    pub fn pass(&self, epoch: Epoch, seq: u64) -> Result<(), InstallError> {
+        self.apply(epoch, &Transaction { seq, parts: Vec::new() }).map(drop)
+    }
+
+    fn put_in_force(&self, generation: Generation) {
+        self.turn.write(|| self.current.store(Arc::new(generation)));
+        self.changed.send_replace(());
+    }
+
+    fn installing(&self) -> MutexGuard<'_, ()> {
+        self.installing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts and logs rows that count for nothing.
@@ -263,23 +317,57 @@ impl World {
         generation: u64,
         fetched: Result<Option<OrganizationRows>, ()>,
     ) -> Result<(), Order> {
-        let current = self.current.load();
-        if current.number != generation {
+        let organization = order.organization();
+        let build = |rows: OrganizationRows| {
+            let refused = |error| tracing::error!(%organization, %error, "organization is refused");
+            self.build(organization, &rows).map_err(refused)
+        };
+        let shard = fetched.and_then(|rows| rows.map(build).transpose());
+        self.settle(order, generation, shard.map(|shard| Arrival { shard, proven: None }))
+    }
+
+    /// The shard of these rows.
+    ///
+    /// # Errors
+    /// [`BuildError`]
+    pub fn build(&self, organization: &OrganizationId, rows: &OrganizationRows) -> Result<Shard, BuildError> {
+        let catalog = Arc::clone(&self.current.load().catalog);
+        Shard::build(&catalog, organization, rows, self.settings.keep).map(|built| self.noted(built))
+    }
+
+    /// Answers an order with what it asked for. Returns the order when another generation than `generation` is in force.
+    ///
+    /// # Errors
+    /// The order.
+    pub fn settle(&self, order: Order, generation: u64, arrival: Result<Arrival, ()>) -> Result<(), Order> {
+        let _turn = self.installing();
+        if self.current.load().number != generation {
             return Err(order);
         }
-        let load = match fetched {
-            Err(()) => Err(OrganizationLoad::Failed),
-            Ok(None) => Ok(None),
-            Ok(Some(rows)) => match Shard::build(&current.catalog, order.organization(), &rows, self.settings.keep) {
-                Ok(built) => Ok(Some(Arc::new(self.noted(built)))),
-                Err(error) => {
-                    tracing::error!(organization = %order.organization(), %error, "organization is refused");
-                    Err(OrganizationLoad::Failed)
-                }
-            },
-        };
-        self.metrics.organization_loaded(self.residents.settle(order, generation, load));
+        let load = self.residents.settle(order, generation, arrival.map_err(|()| OrganizationLoad::Failed));
+        self.metrics.organization_loaded(load);
         Ok(())
+    }
+
+    /// Hears of whatever comes into force from now on.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Whether `organization` is in memory, or known not to exist.
+    pub fn is_resident(&self, organization: &OrganizationId) -> bool {
+        matches!(self.view(organization), Lookup::Ready(_))
+    }
+
+    /// The digest of a resident's facts; `None` when it is not resident.
+    pub fn digest(&self, organization: &OrganizationId) -> Option<Digest> {
+        let Lookup::Ready(view) = self.view(organization) else { return None };
+        Some(view.shard()?.digest(view.catalog()))
+    }
+
+    /// Forgets a resident: it has to be loaded again.
+    pub fn forget(&self, organization: &OrganizationId) {
+        self.residents.remove(organization);
     }
 
     /// Notes that the facts in force were the newest there are at `uptime`.
@@ -290,8 +378,11 @@ impl World {
 
     /// How old the facts in force are at `uptime`.
     pub fn freshness(&self, uptime: Duration) -> Freshness {
-        let proven = self.proven.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis);
-        Freshness { age: proven.map(|proven| uptime.saturating_sub(proven)) }
+        Freshness { age: self.proven().map(|proven| uptime.saturating_sub(proven)) }
+    }
+
+    fn proven(&self) -> Option<Duration> {
+        self.proven.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
     }
 
     /// The revision in force.
@@ -303,7 +394,7 @@ impl World {
     pub fn summary(&self, uptime: Duration) -> Summary {
         let current = self.current.load();
         let (organizations, bytes) = match &current.organizations {
-            Preloaded::All { shards, bytes, .. } => (shards.len(), *bytes),
+            Preloaded::All(all) => (all.shards.len(), all.bytes),
             Preloaded::OnDemand => self.residents.size(),
         };
         Summary {
@@ -314,11 +405,11 @@ impl World {
         }
     }
 
-    /// All organizations, where all of them are in memory; none where they are loaded on first use.
+    /// The organizations in memory.
     pub fn organizations(&self) -> Vec<OrganizationId> {
         match &self.current.load().organizations {
-            Preloaded::All { places, .. } => places.keys().cloned().collect(),
-            Preloaded::OnDemand => Vec::new(),
+            Preloaded::All(all) => all.places.keys().cloned().collect(),
+            Preloaded::OnDemand => self.residents.organizations(),
         }
     }
 
@@ -327,38 +418,6 @@ impl World {
         let summary = self.summary(uptime);
         let age = self.freshness(uptime).age;
         self.metrics.facts.show(age, self.revision(), summary.organizations_resident, summary.bytes);
-    }
-}
-
-impl View {
-    /// What a decision may look at.
-    pub fn facts(&self) -> Facts<'_> {
-        Facts::Known { catalog: self.catalog(), shard: self.shard() }
-    }
-
-    /// Permissions, environment roles, resource types, settings.
-    pub fn catalog(&self) -> &Catalog {
-        &self.generation.catalog
-    }
-
-    /// The organization's facts; `None` when there is no such organization.
-    pub fn shard(&self) -> Option<&Shard> {
-        match (&self.organization, &self.generation.organizations) {
-            (Held::Resident(shard), _) => Some(shard),
-            (Held::Preloaded(place), Preloaded::All { shards, .. }) => shards.get(*place),
-            (Held::Unknown | Held::Preloaded(_), _) => None,
-        }
-    }
-
-    /// The revision these facts are of.
-    pub fn revision(&self) -> Revision {
-        self.revision
-    }
-}
-
-impl fmt::Debug for View {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("View").field("revision", &self.revision).finish_non_exhaustive()
     }
 }
 

@@ -24,7 +24,9 @@ pub use id::{
     ResourceRef, ResourceTypeSlug, Revision, RoleId, RoleSlug, SessionId, UserId,
 };
 pub use principal::{Caller, Principal};
-pub use record::{CatalogRecord, CatalogRows, Change, Delta, OrganizationRecord, OrganizationRows, Part, Record};
+pub use record::{
+    CatalogRecord, CatalogRows, Change, Delta, OrganizationRecord, OrganizationRows, Part, Record, Transaction,
+};
 pub use requirement::{Ask, Grants, Requirement, Scope};
 pub use shard::{Basis, Memory, Shard};
 pub use time::{Clock, Freshness, Standing, UnixSeconds};

@@ -82,6 +82,15 @@ pub enum Part {
     },
 }
 
+/// What happened in the store as one, under one number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transaction {
+    /// Its number: the `seq` of the revision it led to.
+    pub seq: u64,
+    /// What it changed.
+    pub parts: Vec<Part>,
+}
+
 /// The changes that count: for each row the last one.
 pub(super) fn last_for_each_row<R: Record>(changes: &[Change<R>]) -> Vec<&Change<R>> {
     if changes.len() < 2 {

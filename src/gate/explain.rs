@@ -246,7 +246,7 @@ impl Gate {
         };
         if let Some(view) = &view {
             let mut trace = Trace::default();
-            let fresh = self.fresh_enough(route, &mut trace);
+            let fresh = self.fresh_enough(route, view, &mut trace);
             let age_ms = trace.facts_age.map(|age| age.as_millis());
             explanation.facts = Some(FactsSummary { revision: view.revision().to_string(), age_ms });
             fresh?;

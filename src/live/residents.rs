@@ -8,18 +8,20 @@
 //! resident keep being served.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::{ArcSwapOption, Guard};
 use foldhash::fast::RandomState;
 use moka::notification::RemovalCause;
+use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::Settings;
+use super::{Arrival, Settings};
 use crate::domain::{Clock, OrganizationId, Shard};
 use crate::telemetry::{Metrics, OrganizationLoad};
 
@@ -61,21 +63,25 @@ pub struct Order {
 pub struct Orders(mpsc::Receiver<Order>);
 
 pub(super) struct Residents {
-    cache: Cache<OrganizationId, Resident, RandomState>,
+    cache: Cache<OrganizationId, Arc<Resident>, RandomState>,
     pending: Mutex<HashMap<OrganizationId, watch::Receiver<Outcome>>>,
     orders: mpsc::Sender<Order>,
     crowding: Arc<Crowding>,
     max_kibibytes: u64,
 }
 
-#[derive(Debug, Clone)]
-struct Resident {
+/// An organization's place. What stands in it is replaced as it changes.
+#[derive(Debug)]
+pub(super) struct Resident {
     generation: u64,
     /// `None`: there is no such organization.
-    shard: Option<Arc<Shard>>,
-    kibibytes: u32,
+    shard: ArcSwapOption<Shard>,
+    /// What it was taken to weigh.
+    kibibytes: AtomicU32,
     /// When it came, by the clock's uptime.
     since: Duration,
+    /// Uptime at which it was proven to be the newest.
+    proven: Option<Duration>,
 }
 
 /// Whether the working set fits.
@@ -112,11 +118,11 @@ impl Residents {
         let max_kibibytes = settings.max_memory / 1024;
         let cache = Cache::builder()
             .max_capacity(max_kibibytes)
-            .weigher(|_, resident: &Resident| resident.kibibytes)
+            .weigher(|_, resident: &Arc<Resident>| resident.kibibytes.load(Ordering::Relaxed))
             .eviction_policy(EvictionPolicy::lru())
             .expire_after(Expiry { unknown_for: settings.unknown_for })
-            .eviction_listener(move |organization: Arc<OrganizationId>, resident: Resident, cause| {
-                if cause == RemovalCause::Size && resident.shard.is_some() {
+            .eviction_listener(move |organization: Arc<OrganizationId>, resident: Arc<Resident>, cause| {
+                if cause == RemovalCause::Size && resident.shard.load().is_some() {
                     metrics.organizations_evicted.inc();
                     seen.evicted(resident.since);
                 }
@@ -128,10 +134,35 @@ impl Residents {
         (Self { cache, pending: Mutex::default(), orders, crowding, max_kibibytes }, Orders(received))
     }
 
-    /// The organization as of this generation; `Some(None)` when it is known not to exist.
-    pub(super) fn find(&self, organization: &OrganizationId, generation: u64) -> Option<Option<Arc<Shard>>> {
-        let resident = self.cache.get(organization)?;
-        (resident.generation == generation).then_some(resident.shard)
+    /// The organization's place, if it has one in this generation.
+    pub(super) fn find(&self, organization: &OrganizationId, generation: u64) -> Option<Arc<Resident>> {
+        self.cache.get(organization).filter(|resident| resident.generation == generation)
+    }
+
+    /// Lets the cache know what an organization weighs now, when that is more than an eighth away from what it was taken for. One that had
+    /// to leave meanwhile does not come back: it may have missed something.
+    pub(super) fn weigh(&self, organization: &OrganizationId, resident: Arc<Resident>) {
+        let now = resident.shard.load().as_ref().map_or(1, |shard| kibibytes(shard));
+        let before = resident.kibibytes.load(Ordering::Relaxed);
+        if now.abs_diff(before) <= before / 8 {
+            return;
+        }
+        resident.kibibytes.store(now, Ordering::Relaxed);
+        self.cache.entry_by_ref(organization).and_compute_with(|current| match current {
+            Some(current) if Arc::ptr_eq(current.value(), &resident) => Op::Put(resident),
+            _ => Op::Nop,
+        });
+    }
+
+    /// Lets an organization go.
+    pub(super) fn remove(&self, organization: &OrganizationId) {
+        self.cache.invalidate(organization);
+    }
+
+    /// The organizations that are there.
+    pub(super) fn organizations(&self) -> Vec<OrganizationId> {
+        let there = self.cache.iter().filter(|(_, resident)| resident.shard.load().is_some());
+        there.map(|(organization, _)| organization.as_ref().clone()).collect()
     }
 
     pub(super) async fn load(&self, organization: &OrganizationId, wait: Duration) -> Result<(), LoadError> {
@@ -167,19 +198,24 @@ impl Residents {
         &self,
         order: Order,
         generation: u64,
-        load: Result<Option<Arc<Shard>>, OrganizationLoad>,
+        arrival: Result<Arrival, OrganizationLoad>,
     ) -> OrganizationLoad {
-        let (outcome, load) = match load {
+        let (outcome, load) = match arrival {
             Err(load) => (Err(LoadError::Failed), load),
-            Ok(shard) => {
+            Ok(Arrival { shard, proven }) => {
                 let load = if shard.is_some() { OrganizationLoad::Loaded } else { OrganizationLoad::Unknown };
-                let kibibytes = shard.as_ref().map_or(1, |shard| shard.memory().total().div_ceil(1024));
-                let kibibytes = u32::try_from(kibibytes).unwrap_or(u32::MAX);
+                let kibibytes = shard.as_ref().map_or(1, kibibytes);
                 if u64::from(kibibytes) > self.max_kibibytes {
                     (Err(LoadError::NoRoom), OrganizationLoad::NoRoom)
                 } else {
-                    let since = self.crowding.clock.uptime();
-                    self.cache.insert(order.organization.clone(), Resident { generation, shard, kibibytes, since });
+                    let resident = Resident {
+                        generation,
+                        shard: ArcSwapOption::from_pointee(shard),
+                        kibibytes: kibibytes.into(),
+                        since: self.crowding.clock.uptime(),
+                        proven,
+                    };
+                    self.cache.insert(order.organization.clone(), Arc::new(resident));
                     // Evicts at once what is too much now, instead of some time later.
                     self.cache.run_pending_tasks();
                     (Ok(()), load)
@@ -196,6 +232,26 @@ impl Residents {
         let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         (whole(self.cache.entry_count()), whole(self.cache.weighted_size()).saturating_mul(1024))
     }
+}
+
+impl Resident {
+    /// Its facts; `None` when there is no such organization.
+    pub(super) fn shard(&self) -> Guard<Option<Arc<Shard>>> {
+        self.shard.load()
+    }
+
+    /// Uptime at which its facts were proven to be the newest, where that is not known for the world as a whole.
+    pub(super) fn proven(&self) -> Option<Duration> {
+        self.proven
+    }
+
+    pub(super) fn replace(&self, shard: Arc<Shard>) {
+        self.shard.store(Some(shard));
+    }
+}
+
+fn kibibytes(shard: &Shard) -> u32 {
+    u32::try_from(shard.memory().total().div_ceil(1024)).unwrap_or(u32::MAX)
 }
 
 impl Crowding {
@@ -217,18 +273,18 @@ struct Expiry {
     unknown_for: Duration,
 }
 
-impl moka::Expiry<OrganizationId, Resident> for Expiry {
-    fn expire_after_create(&self, _: &OrganizationId, resident: &Resident, _: Instant) -> Option<Duration> {
-        resident.shard.is_none().then_some(self.unknown_for)
+impl moka::Expiry<OrganizationId, Arc<Resident>> for Expiry {
+    fn expire_after_create(&self, _: &OrganizationId, resident: &Arc<Resident>, _: Instant) -> Option<Duration> {
+        resident.shard.load().is_none().then_some(self.unknown_for)
     }
 
     fn expire_after_update(
         &self,
         _: &OrganizationId,
-        resident: &Resident,
+        resident: &Arc<Resident>,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
-        resident.shard.is_none().then_some(self.unknown_for)
+        resident.shard.load().is_none().then_some(self.unknown_for)
     }
 }

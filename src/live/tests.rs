@@ -3,7 +3,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::domain::{Epoch, ResourceRef, UnixSeconds};
+use crate::domain::{Epoch, Facts, ResourceRef, UnixSeconds};
 use crate::telemetry::Build;
 use crate::wire;
 use crate::yaml;
@@ -231,19 +231,116 @@ async fn what_does_not_exist_is_remembered_for_a_while() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_fetched_for_an_earlier_generation_is_fetched_again() {
+async fn what_was_fetched_in_another_history_is_fetched_again() {
     let Setup { world, mut orders, .. } = setup(Settings::default());
     let rows = on_demand(&world, 1);
     let before = world.generation();
     let _ = world.load(&organization("org_1")).await;
     let order = orders.next().await.unwrap();
-    on_demand(&world, 2);
+    let other = |epoch| {
+        let facts = world_of("om_1", "a:b");
+        world.install_catalog(Revision { epoch: Epoch(epoch), seq: 1 }, &facts.catalog).unwrap();
+    };
+    other(2);
     let order = world.deliver(order, before, Ok(Some(rows.clone()))).unwrap_err();
     assert!(matches!(world.view(&organization("org_1")), Lookup::NotResident));
     world.deliver(order, world.generation(), Ok(Some(rows))).unwrap();
+    assert_eq!(ready(&world, "org_1").revision().epoch, Epoch(2));
+    other(3);
+    assert!(matches!(world.view(&organization("org_1")), Lookup::NotResident), "a resident of an earlier history");
+}
+
+/// A world of the catalog of [`world_of`]`("om_1", "a:b")`, with its organization resident.
+async fn with_resident(seq: u64) -> Setup {
+    let mut setup = setup(Settings::default());
+    let rows = on_demand(&setup.world, seq);
+    let _ = setup.world.load(&organization("org_1")).await;
+    let order = setup.orders.next().await.unwrap();
+    setup.world.deliver(order, setup.world.generation(), Ok(Some(rows))).unwrap();
+    setup
+}
+
+fn change(seq: u64, catalog: &str, organization: &str) -> Transaction {
+    let parts = [
+        (catalog, "{\"catalog\":{\"changes\":[#]}}"),
+        (organization, "{\"organization\":{\"id\":\"org_1\",\"delta\":{\"changes\":[#]}}}"),
+    ];
+    let parts = parts.iter().filter(|(changes, _)| !changes.is_empty());
+    let parts = parts.map(|(changes, frame)| serde_json::from_str(&frame.replace('#', changes)).unwrap()).collect();
+    Transaction { seq, parts }
+}
+
+const R_HAS: fn(&str) -> String = |permission| {
+    format!(
+        "{{\"put\":{{\"role\":{{\"id\":\"role_r\",\"slug\":\"r\",\"resource_type\":\"organization\",\"priority\":0,\"permissions\":[\"{permission}\"]}}}}}}"
+    )
+};
+const TAKE_R: &str = r#"{"delete":{"assignment":{"membership":"om_1","role":"role_r"}}}"#;
+const GIVE_R: &str = r#"{"put":{"assignment":{"membership":"om_1","role":"role_r"}}}"#;
+
+#[tokio::test(start_paused = true)]
+async fn changes_are_applied_to_what_is_resident() {
+    let Setup { world, .. } = with_resident(1).await;
+    assert!(holds(&ready(&world, "org_1"), "om_1", "a:b"));
+    assert_eq!(world.apply(Epoch(1), &change(2, "", TAKE_R)).unwrap(), []);
+    assert!(!holds(&ready(&world, "org_1"), "om_1", "a:b"));
     assert_eq!(ready(&world, "org_1").revision(), revision(2));
-    on_demand(&world, 3);
-    assert!(matches!(world.view(&organization("org_1")), Lookup::NotResident), "a resident of an earlier generation");
+    world.apply(Epoch(1), &change(3, &R_HAS("c:d"), GIVE_R)).unwrap();
+    assert!(holds(&ready(&world, "org_1"), "om_1", "c:d") && !holds(&ready(&world, "org_1"), "om_1", "a:b"));
+    world.pass(Epoch(1), 9).unwrap();
+    assert_eq!(world.revision(), Some(revision(9)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_applied_is_read_again() {
+    let Setup { world, .. } = with_resident(1).await;
+    let reset = r#"{"organization":{"id":"org_1","delta":{"reset":{}}}}"#;
+    let reset = Transaction { seq: 2, parts: vec![serde_json::from_str(reset).unwrap()] };
+    assert_eq!(world.apply(Epoch(1), &reset).unwrap(), [organization("org_1")]);
+    assert!(matches!(world.view(&organization("org_1")), Lookup::NotResident));
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_of_another_history_or_of_the_past_are_refused() {
+    let Setup { world, .. } = with_resident(5).await;
+    let take = change(4, "", TAKE_R);
+    assert!(matches!(world.apply(Epoch(1), &take), Err(InstallError::Rollback { .. })));
+    assert_eq!(world.apply(Epoch(2), &change(6, "", TAKE_R)), Err(InstallError::OtherHistory));
+    assert!(holds(&ready(&world, "org_1"), "om_1", "a:b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn readers_see_a_transaction_whole_or_not_at_all() {
+    let Setup { world, .. } = with_resident(1).await;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut seen = 0_u64;
+            while !done.load(Ordering::Relaxed) || seen == 0 {
+                // The role has `a:b` while the member lacks the role, and the other way round.
+                assert!(!holds(&ready(&world, "org_1"), "om_1", "c:d"), "half a transaction");
+                seen += 1;
+            }
+        });
+        for seq in 2..3000 {
+            let next =
+                if seq % 2 == 0 { change(seq, &R_HAS("c:d"), TAKE_R) } else { change(seq, &R_HAS("a:b"), GIVE_R) };
+            world.apply(Epoch(1), &next).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        reader.join().unwrap();
+    });
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_organization_that_comes_to_be_is_read_on_next_use() {
+    let Setup { world, mut orders, .. } = setup(Settings::default());
+    on_demand(&world, 1);
+    let _ = world.load(&organization("org_1")).await;
+    world.deliver(orders.next().await.unwrap(), world.generation(), Ok(None)).unwrap();
+    assert!(ready(&world, "org_1").shard().is_none());
+    assert_eq!(world.apply(Epoch(1), &change(2, "", GIVE_R)).unwrap(), [organization("org_1")]);
+    assert!(matches!(world.view(&organization("org_1")), Lookup::NotResident));
 }
 
 #[tokio::test(start_paused = true)]
