@@ -3,6 +3,8 @@
 //! Nothing is read by halves: a document is accepted as a whole, or every problem in it is reported, each with its place.
 
 pub mod api;
+pub mod feed;
+
 mod facts;
 mod grant;
 mod ids;
