@@ -199,6 +199,14 @@ impl World {
         Ok(())
     }
 
+    /// Puts a catalog in force, and has every organization loaded anew: what happened since the residents were loaded is not known.
+    ///
+    /// # Errors
+    /// [`InstallError`], and nothing has changed.
+    pub fn start_over(&self, revision: Revision, catalog: &CatalogRows) -> Result<(), InstallError> {
+        self.install(revision, catalog, |_| Ok(Preloaded::OnDemand))
+    }
+
     fn install(
         &self,
         revision: Revision,
@@ -347,6 +355,21 @@ impl World {
         let load = self.residents.settle(order, generation, arrival.map_err(|()| OrganizationLoad::Failed));
         self.metrics.organization_loaded(load);
         Ok(())
+    }
+
+    /// The next shard after these changes of an organization that is not resident yet.
+    ///
+    /// # Errors
+    /// [`BuildError`]; it has to be read again.
+    pub fn advance(&self, shard: Shard, deltas: &[Delta<OrganizationRecord>]) -> Result<Shard, BuildError> {
+        let catalog = Arc::clone(&self.current.load().catalog);
+        let next = |shard: Shard, delta| shard.advance(&catalog, delta).map(|built| self.noted(built));
+        deltas.iter().try_fold(shard, next)
+    }
+
+    /// An order for `organization` that no request waits for; `None` when it is resident, or on order already.
+    pub fn preload(&self, organization: &OrganizationId) -> Option<Order> {
+        if self.is_resident(organization) { None } else { self.residents.preload(organization) }
     }
 
     /// Hears of whatever comes into force from now on.

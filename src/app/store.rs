@@ -88,6 +88,7 @@ pub async fn open(
         readers: config.connections,
         max_memory: config.max_memory,
         api_keys: config.api_keys.clone(),
+        sync_keys: config.sync_keys.clone(),
         request_timeout: config.request_timeout,
         issuer,
         ..Settings::of(&config.database, metrics)

@@ -3,7 +3,6 @@
 
 mod keys;
 
-use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,9 +15,8 @@ use serde_json::Value;
 use self::keys::{ApiKeySpec, SyncKeySpec};
 use super::raw::ListenTls;
 use super::{ConfigError, Environment};
-use crate::domain::OrganizationId;
 use crate::proxy::tls;
-use crate::store::ApiKeys;
+use crate::store::{ApiKeys, SyncKeys};
 use crate::telemetry::Format;
 use crate::wire::{self, Model};
 use crate::yaml::{self, Node, Placed, Problem, Problems, Size, Span};
@@ -39,7 +37,7 @@ pub struct StoreFile {
     /// The first key that is written in full and may do everything: for commands on this machine.
     pub own_key: Option<OwnKey>,
     /// Sidecars that may read the feed.
-    pub sync_keys: Vec<SyncKey>,
+    pub sync_keys: SyncKeys,
     /// The model to begin with.
     pub model: Option<Model>,
     /// Who signs tokens.
@@ -55,17 +53,6 @@ pub struct StoreFile {
 /// An API key in full.
 #[derive(Clone)]
 pub struct OwnKey(String);
-
-/// A key of sidecars.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SyncKey {
-    /// What it is known by.
-    pub name: String,
-    /// Its SHA-256.
-    pub sha256: [u8; 32],
-    /// The organizations whose facts it may read; `None` = all.
-    pub organizations: Option<BTreeSet<OrganizationId>>,
-}
 
 /// Who signs tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -238,7 +225,7 @@ impl Reader<'_> {
             self.problems.push(file.connections.problem("`connections` is 0, expected at least 1"));
         }
         let (api_keys, own_key) = self.api_keys(&file.api_keys);
-        let sync_keys = self.sync_keys();
+        let sync_keys = SyncKeys::new(self.sync_keys());
         let tls = file.tls.and_then(|tls| self.tls(tls));
         let model = file.model.and_then(|model| self.model(&model));
         let issuer = file.issuer.and_then(|issuer| self.issuer(issuer));

@@ -1,9 +1,11 @@
 //! Where facts come from.
 
+mod feed;
 mod file;
 
 use async_trait::async_trait;
 
+pub use feed::{FeedClient, FeedError, FeedSettings};
 pub use file::FileSource;
 
 use crate::domain::record::{CatalogRows, OrganizationRows};

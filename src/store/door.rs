@@ -18,7 +18,7 @@ use super::error::StoreError;
 use super::idempotency::Repeatable;
 use super::keys::{Author, Scope};
 use super::transaction::Ids;
-use super::{BODY_LIMIT, Store, access, log, openapi, status};
+use super::{BODY_LIMIT, Store, access, feed, log, openapi, status};
 
 pub(super) const REQUEST_ID: &str = "x-request-id";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -67,6 +67,7 @@ pub(super) fn router(store: Store) -> Router {
     let api = paths.into_iter().fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
     api.route("/openapi.json", described)
         .merge(status::pages())
+        .merge(feed::pages(&store))
         .fallback(async || StoreError::NoEndpoint)
         .method_not_allowed_fallback(async || StoreError::NoMethod)
         .layer(middleware::from_fn_with_state(store.clone(), bounded))

@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::database::Database;
 use super::error::StoreError;
+use super::feed::Tail;
 use super::idempotency;
 use super::keys::Author;
 use super::log::{self, Head, LogRow};
@@ -59,6 +60,7 @@ pub(super) struct Writer {
     pub(super) jobs: mpsc::Receiver<Job>,
     pub(super) ids: Ids,
     pub(super) metrics: Arc<StoreMetrics>,
+    pub(super) tail: Arc<Tail>,
 }
 
 /// What goes into the database beside the rows of the writes.
@@ -146,6 +148,7 @@ impl Writer {
             log::set_head(connection, &head).await?;
         }
         transaction.commit().await?;
+        self.tail.committed();
         Ok(results)
     }
 }

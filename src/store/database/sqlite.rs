@@ -8,7 +8,7 @@ use super::DatabaseError;
 pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
 /// The first read fixes the moment.
 pub(super) const BEGIN_SNAPSHOT: &str = "BEGIN DEFERRED";
-pub(super) const LOCK_HEAD: &str = "SELECT epoch, seq, chain FROM head WHERE one = 1";
+pub(super) const LOCK_HEAD: &str = "SELECT epoch, seq, chain, oldest FROM head WHERE one = 1";
 /// A commit is on the disk before it is acknowledged.
 pub(super) const GREETING: [&str; 5] = [
     "PRAGMA busy_timeout = 5000",
