@@ -6,6 +6,8 @@
 
 pub mod explain;
 mod forward;
+mod revision;
+mod revoked;
 mod summary;
 mod who;
 
@@ -14,6 +16,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, Method, header};
+use tokio::sync::watch;
 
 use crate::domain::{
     Clock, Decision, Denial, DenyReason, Facts, OrganizationId, Principal, Requirement, Revision, Standing, TokenFault,
@@ -24,15 +27,12 @@ use crate::rules::{self, CanonicalPath, Mode, OnStale, Route, RouteMatch, RouteT
 use crate::telemetry::{Metrics, RouteMeter, RouteMeters};
 use crate::token::{self, CredentialSource, Place, TokenError, TokenVerifier, Verified, credential};
 
+use self::revision::Waiters;
+
 pub use self::forward::Forward;
+pub use self::revision::MIN_REVISION;
 pub use self::summary::{Access, AskSummary, CallerSummary, Explanation, FactsSummary, RouteSummary, WhoAnswer};
 pub use self::who::WhoRequest;
-
-/// The header by which a client asks for facts at least as new as what it has seen (`docs/decisions.md`).
-pub const MIN_REVISION: &str = "x-portcullis-min-revision";
-
-/// A minimum revision this far ahead of what is in force was never given out by the store.
-const FAR_FUTURE: u64 = 1_000_000;
 
 /// Decides requests.
 pub struct Gate {
@@ -41,6 +41,9 @@ pub struct Gate {
     world: Arc<World>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    waiters: Waiters,
+    /// Says that rules and tokens were replaced.
+    replaced: watch::Sender<()>,
 }
 
 /// The rules in force.
@@ -117,6 +120,31 @@ pub struct Trace {
     pub revision: Option<Revision>,
     /// How old they were.
     pub facts_age: Option<Duration>,
+    /// Uptime from which on what was decided on is too old.
+    holds_until: Option<Duration>,
+}
+
+/// What may change the answer to a request.
+pub struct Changes {
+    rules: watch::Receiver<()>,
+    world: watch::Receiver<()>,
+    keys: u64,
+}
+
+impl Changes {
+    /// Whether anything changed since the last call, or since this was made.
+    pub fn any(&mut self, gate: &Gate) -> bool {
+        let keys = std::mem::replace(&mut self.keys, gate.keys_generation());
+        let heard = |of: &mut watch::Receiver<()>| {
+            let has_changed = of.has_changed().unwrap_or(true);
+            if has_changed {
+                of.mark_unchanged();
+            }
+            has_changed
+        };
+        let (rules, world) = (heard(&mut self.rules), heard(&mut self.world));
+        rules || world || keys != self.keys
+    }
 }
 
 impl Rules {
@@ -147,13 +175,32 @@ impl Rules {
 impl Gate {
     /// A gate that judges by `rules`, `tokens` and the facts of `world`.
     pub fn new(rules: Rules, tokens: Tokens, world: Arc<World>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { rules: ArcSwap::from_pointee(rules), tokens: ArcSwap::from_pointee(tokens), world, clock, metrics }
+        Self {
+            rules: ArcSwap::from_pointee(rules),
+            tokens: ArcSwap::from_pointee(tokens),
+            world,
+            clock,
+            metrics,
+            waiters: Waiters::default(),
+            replaced: watch::Sender::new(()),
+        }
     }
 
     /// Replaces rules and tokens together; requests in flight finish with what they started with.
     pub fn replace(&self, rules: Rules, tokens: Tokens) {
         self.tokens.store(Arc::new(tokens));
         self.rules.store(Arc::new(rules));
+        self.replaced.send_replace(());
+    }
+
+    /// Hears of whatever may change the answer to a request from now on, time and keys apart: rules and tokens, facts and revocations.
+    pub fn changes(&self) -> Changes {
+        Changes { rules: self.replaced.subscribe(), world: self.world.changes(), keys: self.keys_generation() }
+    }
+
+    /// Grows whenever a key was added, changed or taken away.
+    fn keys_generation(&self) -> u64 {
+        self.tokens.load().verifier.generation()
     }
 
     /// Judges one request, and notes in `trace` what became known of it.
@@ -249,6 +296,7 @@ impl Gate {
             let detail = format!("issuer `{}` has no tokens in `{}`", principal.issuer, credential.source());
             return Err(Denial::because(DenyReason::BadToken(TokenFault::Issuer), detail));
         }
+        revoked::check(&self.world, &*self.clock, route, &principal, trace)?;
         if credential.place() == Place::Cookie {
             same_site(request, &rules.csrf_origins)?;
         }
@@ -270,13 +318,15 @@ impl Gate {
         let Some(organization) = organization.filter(|_| requirement.consults_facts()) else {
             return Ok((decide(requirement, caller, Facts::Unavailable), None));
         };
+        if let Some(wanted) = revision::wanted(request.headers)? {
+            self.waiters.until(&self.world, wanted, &self.metrics).await?;
+        }
         self.resident(organization).await?;
         let Lookup::Ready(view) = self.world.view(organization) else {
             return Err(Denial::because(DenyReason::FactsUnavailable, "the organization had to leave again"));
         };
         trace.revision = Some(view.revision());
         self.fresh_enough(route, &view, trace)?;
-        new_enough(request.headers, view.revision())?;
         let decision = decide(requirement, caller, view.facts());
         Ok((decision, Some(view)))
     }
@@ -294,8 +344,14 @@ impl Gate {
     }
 
     fn fresh_enough(&self, route: &Route, view: &View, trace: &mut Trace) -> Result<(), Denial> {
-        let freshness = view.freshness(self.clock.uptime());
+        let uptime = self.clock.uptime();
+        let freshness = view.freshness(uptime);
         trace.facts_age = freshness.age;
+        let bound = match route.on_stale {
+            OnStale::Deny => route.max_staleness,
+            OnStale::Serve => route.max_staleness.max(route.serve_until),
+        };
+        trace.holds_for(bound.saturating_sub(freshness.age.unwrap_or_default()), uptime);
         match freshness.standing(route.max_staleness) {
             Standing::Fresh => return Ok(()),
             Standing::Degraded => {}
@@ -346,6 +402,21 @@ impl Trace {
     /// Whether the route answers 404 for 403.
     pub fn conceals(&self) -> bool {
         self.route().is_some_and(|route| route.conceal)
+    }
+
+    /// Uptime from which on the facts or revocations that were looked at are too old; `None` when none were needed.
+    pub fn holds_until(&self) -> Option<Duration> {
+        self.holds_until
+    }
+
+    fn holds_for(&mut self, time: Duration, uptime: Duration) {
+        let until = uptime.saturating_add(time);
+        self.holds_until = Some(self.holds_until.map_or(until, |earlier| earlier.min(until)));
+    }
+
+    /// After this time an exchange that the rule permitted ends.
+    pub fn max_stream_age(&self) -> Option<Duration> {
+        self.route()?.max_stream_age
     }
 
     /// The id of the rule that covers the request.
@@ -411,25 +482,4 @@ fn same_site(request: &RequestView<'_>, origins: &[Box<str>]) -> Result<(), Deni
         return Ok(());
     }
     Err(Denial::because(DenyReason::CrossSite, "neither `sec-fetch-site` nor `origin` shows that it came from here"))
-}
-
-/// Holds the revision in force against the one that the client has seen. Another epoch's numbers say nothing about this one.
-fn new_enough(headers: &HeaderMap, applied: Revision) -> Result<(), Denial> {
-    if !headers.contains_key(const { HeaderName::from_static(MIN_REVISION) }) {
-        return Ok(());
-    }
-    let bad = |detail: String| Denial::because(DenyReason::BadRevision, detail);
-    let value = single_header(headers, MIN_REVISION).map_err(|repeated| bad(repeated.to_string()))?;
-    let text = value.and_then(|value| value.to_str().ok()).ok_or_else(|| bad("the revision is not text".to_owned()))?;
-    let wanted: Revision = text.parse().map_err(|error: crate::domain::IdError| bad(error.to_string()))?;
-    if wanted.epoch != applied.epoch || wanted.seq <= applied.seq {
-        return Ok(());
-    }
-    if wanted.seq - applied.seq > FAR_FUTURE {
-        return Err(bad(format!("revision {wanted} lies far ahead of {applied}")));
-    }
-    Err(Denial::because(
-        DenyReason::RevisionUnavailable,
-        format!("revision {wanted} was asked for, {applied} is in force"),
-    ))
 }

@@ -6,11 +6,12 @@
 
 mod generation;
 mod residents;
+mod revocations;
 mod turn;
 mod view;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 pub use generation::InstallError;
 pub use residents::{LoadError, Order, Orders, Released};
+pub use revocations::Revocations;
 pub use view::{Lookup, View};
 
 use self::generation::{Everything, Generation, Preloaded};
@@ -70,6 +72,9 @@ pub struct World {
     changed: watch::Sender<()>,
     /// Uptime of the last proof of freshness in milliseconds, plus one; 0 while there was none.
     proven: AtomicU64,
+    /// Whether there was one since the history in force began.
+    proven_in_epoch: AtomicBool,
+    revocations: Revocations,
     metrics: Arc<Metrics>,
 }
 
@@ -100,6 +105,8 @@ impl World {
     ///
     /// The [`Orders`] are for whoever loads organizations; dropped, every load fails.
     pub fn new(settings: Settings, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, released: Released) -> (Self, Orders) {
+        let changed = watch::Sender::new(());
+        let revocations = Revocations::new(Arc::clone(&clock), changed.clone());
         let (residents, orders) = Residents::new(&settings, clock, Arc::clone(&metrics), released);
         let nothing = Generation {
             number: 0,
@@ -113,8 +120,10 @@ impl World {
             residents,
             installing: Mutex::default(),
             turn: Turn::default(),
-            changed: watch::Sender::new(()),
+            changed,
             proven: AtomicU64::new(0),
+            proven_in_epoch: AtomicBool::new(false),
+            revocations,
             metrics,
         };
         (world, orders)
@@ -291,6 +300,10 @@ impl World {
     }
 
     fn put_in_force(&self, generation: Generation) {
+        let epoch = |generation: &Generation| generation.revision.map(|revision| revision.epoch);
+        if epoch(&self.current.load()) != epoch(&generation) {
+            self.proven_in_epoch.store(false, Ordering::Release);
+        }
         self.turn.write(|| self.current.store(Arc::new(generation)));
         self.changed.send_replace(());
     }
@@ -352,6 +365,9 @@ impl World {
         if self.current.load().number != generation {
             return Err(order);
         }
+        if arrival.as_ref().is_ok_and(|arrival| arrival.proven.is_some()) {
+            self.proven_in_epoch.store(true, Ordering::Release);
+        }
         let load = self.residents.settle(order, generation, arrival.map_err(|()| OrganizationLoad::Failed));
         self.metrics.organization_loaded(load);
         Ok(())
@@ -372,7 +388,7 @@ impl World {
         if self.is_resident(organization) { None } else { self.residents.preload(organization) }
     }
 
-    /// Hears of whatever comes into force from now on.
+    /// Hears of whatever comes into force from now on, facts or revocations.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -397,6 +413,19 @@ impl World {
     pub fn prove(&self, uptime: Duration) {
         let millis = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX - 1);
         self.proven.fetch_max(millis.saturating_add(1), Ordering::Relaxed);
+        self.proven_in_epoch.store(true, Ordering::Release);
+        self.revocations.world_proven(uptime);
+    }
+
+    /// Whether facts were proven to be the newest since the history in force began: before that, they may be those of a restored
+    /// backup which somebody else has moved beyond already.
+    pub fn is_proven_in_epoch(&self) -> bool {
+        self.proven_in_epoch.load(Ordering::Acquire)
+    }
+
+    /// The revocations in force.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// How old the facts in force are at `uptime`.
@@ -441,6 +470,7 @@ impl World {
         let summary = self.summary(uptime);
         let age = self.freshness(uptime).age;
         self.metrics.facts.show(age, self.revision(), summary.organizations_resident, summary.bytes);
+        self.metrics.revocations.show(self.revocations.freshness(uptime).age, self.revocations.count());
     }
 }
 

@@ -75,6 +75,16 @@ pub struct Facts {
     pub max_memory: u64,
 }
 
+impl Facts {
+    /// Whether the source lists revocations, so that a route can require the list.
+    pub fn lists_revocations(&self) -> bool {
+        match &self.file {
+            // A file lists none, and no source knows of none.
+            Some(_) | None => false,
+        }
+    }
+}
+
 /// Limits that are kept below the proxy.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -354,7 +364,7 @@ impl Reader<'_> {
         };
         match rules::compile(routes.items(), self.document.get("defaults"), &context) {
             Ok(table) => {
-                self.unkept_promises(&table);
+                self.unkept_promises(&table, facts);
                 Some(table)
             }
             Err(problems) => {
@@ -364,17 +374,11 @@ impl Reader<'_> {
         }
     }
 
-    /// What the rules know how to say and this program does not keep yet is refused, not ignored.
-    fn unkept_promises(&mut self, table: &RouteTable) {
+    /// What a rule asks for and the source of facts cannot keep is refused, not ignored.
+    fn unkept_promises(&mut self, table: &RouteTable, facts: &Facts) {
         for route in table.routes() {
-            let promises = [
-                (
-                    !route.is_public() && route.revocations == rules::Revocations::Require,
-                    "`revocations: require` needs a source of facts that lists revocations, which `file` and `none` do not",
-                ),
-                (route.max_stream_age.is_some(), "`max_stream_age` is not kept by this version"),
-            ];
-            for (_, message) in promises.iter().filter(|(is_made, _)| *is_made) {
+            if !route.is_public() && route.revocations == rules::Revocations::Require && !facts.lists_revocations() {
+                let message = "`revocations: require` needs a source of facts that lists revocations, which `file` and `none` do not";
                 self.problems.push(route.place.problem(format!("route `{}`: {message}", route.id)));
             }
         }

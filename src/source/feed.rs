@@ -22,9 +22,8 @@ use tonic::{Status, Streaming};
 use tower::ServiceExt;
 
 use crate::domain::OrganizationId;
-use crate::wire::feed::{
-    CatalogAnswer, Down, FOLLOW, JsonCodec, OrganizationAnswer, OrganizationsAnswer, RevocationsAnswer, Up,
-};
+use crate::wire::RevocationList;
+use crate::wire::feed::{CatalogAnswer, Down, FOLLOW, JsonCodec, OrganizationAnswer, OrganizationsAnswer, Up};
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -178,7 +177,7 @@ impl FeedClient {
     ///
     /// # Errors
     /// [`FeedError`]
-    pub async fn revocations(&self) -> Result<RevocationsAnswer, FeedError> {
+    pub async fn revocations(&self) -> Result<RevocationList, FeedError> {
         self.get("/sync/v1/revocations", &[StatusCode::OK]).await
     }
 

@@ -8,19 +8,11 @@ use sqlx::{AnyConnection, Row};
 use super::error::StoreError;
 use super::rows;
 use super::transaction::Transaction;
-use crate::wire::feed::{Revocation, RevokedKind};
+use crate::domain::UnixSeconds;
+use crate::wire::{Revocation, RevocationKind};
 
 /// For so long a revocation is kept: no token lives longer.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
-
-fn as_str(kind: RevokedKind) -> &'static str {
-    match kind {
-        RevokedKind::Session => "session",
-        RevokedKind::Membership => "membership",
-        RevokedKind::User => "user",
-        RevokedKind::Organization => "organization",
-    }
-}
 
 /// What was revoked after transaction `after`, up to `upto`, in that order.
 pub(super) async fn between(
@@ -33,13 +25,11 @@ pub(super) async fn between(
         "SELECT kind, id, not_before, expires, seq FROM revocations WHERE seq > $1 AND seq <= $2 ORDER BY seq";
     let statement = sqlx::query(statement).bind(bound(after)).bind(bound(upto));
     let found = rows::read_all(connection, statement, |row| {
-        let kind = match row.try_get::<String, _>("kind")?.as_str() {
-            "session" => RevokedKind::Session,
-            "membership" => RevokedKind::Membership,
-            "user" => RevokedKind::User,
-            _ => RevokedKind::Organization,
-        };
-        let (id, not_before, expires) = (row.try_get("id")?, row.try_get("not_before")?, row.try_get("expires")?);
+        let kind: String = row.try_get("kind")?;
+        let kind = RevocationKind::ALL.into_iter().find(|known| known.as_str() == kind);
+        let kind = kind.ok_or_else(|| StoreError::Internal("a revocation of an unknown kind".into()))?;
+        let id = row.try_get::<String, _>("id")?.into();
+        let (not_before, expires) = (UnixSeconds(row.try_get("not_before")?), UnixSeconds(row.try_get("expires")?));
         let seq = u64::try_from(row.try_get::<i64, _>("seq")?).unwrap_or(0);
         Ok((seq, Revocation { kind, id, not_before, expires }))
     });
@@ -47,13 +37,17 @@ pub(super) async fn between(
 }
 
 /// Refuses tokens that name this and were issued until now.
-pub(super) async fn revoke(tx: &mut Transaction<'_>, kind: RevokedKind, id: impl ToString) -> Result<(), StoreError> {
+pub(super) async fn revoke(
+    tx: &mut Transaction<'_>,
+    kind: RevocationKind,
+    id: impl ToString,
+) -> Result<(), StoreError> {
     let statement = "INSERT INTO revocations (kind, id, not_before, expires, seq) VALUES ($1, $2, $3, $4, $5) \
                      ON CONFLICT (kind, id) DO UPDATE SET not_before = excluded.not_before, \
                      expires = excluded.expires, seq = excluded.seq";
     let now = tx.now();
     let statement = sqlx::query(statement)
-        .bind(as_str(kind))
+        .bind(kind.as_str())
         .bind(id.to_string())
         .bind(now.seconds())
         .bind(now.plus(KEPT).seconds())

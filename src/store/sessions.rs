@@ -22,8 +22,8 @@ use super::writer::Committed;
 use super::{Store, memberships};
 use crate::domain::record::MembershipStatus;
 use crate::domain::{MembershipId, SessionId, UserId};
+use crate::wire::RevocationKind;
 use crate::wire::api::List;
-use crate::wire::feed::RevokedKind;
 
 const COLUMNS: &str =
     "SELECT id, user_id, organization_id, status, expires_at, ended_at, created_at, updated_at FROM sessions";
@@ -166,7 +166,7 @@ pub(super) async fn end(tx: &mut Transaction<'_>, session: &Session) -> Result<(
     let now = tx.now();
     let statement = "UPDATE sessions SET status = 'revoked', ended_at = $1, updated_at = $1 WHERE id = $2";
     tx.execute(sqlx::query(statement).bind(now.0).bind(session.id.clone())).await?;
-    revocations::revoke(tx, RevokedKind::Session, &session.id).await?;
+    revocations::revoke(tx, RevocationKind::Session, &session.id).await?;
     let id = SessionId::new(&session.id)?;
     let session = find(tx.connection, &id, now).await?;
     let organization = session.organization_id.as_deref().map(crate::domain::OrganizationId::new).transpose()?;

@@ -96,6 +96,8 @@ struct Session {
     frames: Streaming<Down>,
     messages: mpsc::Sender<Up>,
     nonces: Nonces,
+    /// The last transaction that a nonce was sent for.
+    asked_up_to: Option<u64>,
 }
 
 /// Nonces that were sent, each with the uptime then.
@@ -113,7 +115,8 @@ impl Feed {
         released: mpsc::UnboundedReceiver<OrganizationId>,
         mut shutdown: watch::Receiver<bool>,
     ) {
-        let loads = Loads::new(Arc::clone(&self.world), self.client.clone(), Arc::clone(&self.metrics), self.everything);
+        let loads =
+            Loads::new(Arc::clone(&self.world), self.client.clone(), Arc::clone(&self.metrics), self.everything);
         let mut follower = Follower { feed: self, position: None, loads, proven: false };
         tokio::select! {
             () = follower.follow(orders, released) => {}
@@ -155,7 +158,8 @@ impl Follower {
             failures += 1;
             // Full jitter: sidecars that lost their store together do not come back together.
             let most = Duration::from_millis(500).saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT);
-            let wait = if restart && failures == 1 { Duration::ZERO } else { rand::rng().random_range(Duration::ZERO..=most) };
+            let wait =
+                if restart && failures == 1 { Duration::ZERO } else { rand::rng().random_range(Duration::ZERO..=most) };
             sleep(wait).await;
         }
     }
@@ -179,7 +183,7 @@ impl Follower {
         match timeout(SILENCE, frames.next()).await.map_err(|_| SessionError::Silence)? {
             Some(Ok(Down::Resumed { head })) => tracing::info!(seq, head, "following the store"),
             Some(Ok(Down::Resync { reason: ResyncReason::Ahead })) => {
-                self.feed.metrics.facts_rolled_back();
+                self.feed.metrics.facts_rollbacks.inc();
                 return Err(SessionError::Rollback);
             }
             Some(Ok(Down::Resync { reason })) => return Err(SessionError::Resync(reason)),
@@ -188,7 +192,7 @@ impl Follower {
             None => return Err(SessionError::End),
         }
         self.loads.resumed(seq);
-        let mut session = Session { frames, messages, nonces: Nonces::default() };
+        let mut session = Session { frames, messages, nonces: Nonces::default(), asked_up_to: None };
         self.converse(&mut session, orders, released).await
     }
 
@@ -200,13 +204,13 @@ impl Follower {
         let installed = self.feed.world.start_over(revision, &catalog.rows);
         self.count(FactsUpdate::Complete, installed.is_ok());
         if let Err(InstallError::Rollback { .. }) = &installed {
-            self.feed.metrics.facts_rolled_back();
+            self.feed.metrics.facts_rollbacks.inc();
         }
         installed?;
         self.feed.world.revocations().replace(revoked.revocations);
-        self.loads.start_over();
         tracing::info!(%revision, "facts are in force");
         let position = Position { epoch: catalog.epoch, seq: catalog.seq, chain: catalog.chain };
+        self.loads.start_over(&position);
         self.position = Some(position.clone());
         if self.feed.everything {
             self.loads.want_everything();
@@ -243,12 +247,13 @@ impl Follower {
                 }
             }
             let Some(position) = &self.position else { return Err(SessionError::End) };
-            let waits = self.loads.settle(position.seq);
+            let waited_for = self.loads.settle(position.seq);
             if let Some(subscribe) = self.loads.subscription() {
                 session.messages.send(subscribe).await.map_err(|_| SessionError::End)?;
             }
-            if waits {
-                // The answer comes after everything that is being waited for.
+            if waited_for > session.asked_up_to {
+                // The echo comes after everything that is being waited for.
+                session.asked_up_to = waited_for;
                 session.ask(self.feed.clock.uptime()).await?;
             }
         }
@@ -300,7 +305,7 @@ impl Follower {
         }
         self.feed.world.pass(frame.epoch, frame.to)?;
         *position = Position { epoch: frame.epoch, seq: frame.to, chain: frame.chain };
-        self.count(FactsUpdate::Frame, true);
+        self.count(FactsUpdate::Changes, true);
         Ok(())
     }
 

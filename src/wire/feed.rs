@@ -5,12 +5,14 @@
 
 mod codec;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub use codec::JsonCodec;
 
-use crate::domain::{CatalogRows, Epoch, OrganizationId, OrganizationRows, Part, Transaction};
+use super::Revocation;
+use crate::domain::{CatalogRows, Delta, Epoch, OrganizationId, OrganizationRows, Part, Transaction};
 
 /// The path of the stream.
 pub const FOLLOW: &str = "/portcullis.sync.v1.Sync/Follow";
@@ -74,44 +76,6 @@ pub struct OrganizationsAnswer {
     pub ids: Vec<OrganizationId>,
     /// Where the next page begins (`?after=`); `null` on the last page.
     pub after: Option<OrganizationId>,
-}
-
-/// `GET /sync/v1/revocations`
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RevocationsAnswer {
-    /// Which history.
-    pub epoch: Epoch,
-    /// As of which transaction.
-    pub seq: u64,
-    /// All that are in force.
-    pub revocations: Vec<Revocation>,
-}
-
-/// Tokens that are refused before they expire.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Revocation {
-    /// What they name.
-    pub kind: RevokedKind,
-    /// Which one.
-    pub id: String,
-    /// Those issued until this moment, seconds since 1970.
-    pub not_before: i64,
-    /// When nobody needs to know any more: all such tokens have expired by then. Seconds since 1970.
-    pub expires: i64,
-}
-
-/// What a revoked token names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RevokedKind {
-    /// A login session (`sid`).
-    Session,
-    /// A membership.
-    Membership,
-    /// A user (`sub`).
-    User,
-    /// An organization.
-    Organization,
 }
 
 /// From the sidecar to the store.
@@ -236,13 +200,55 @@ pub struct Packed {
     pub parts: Vec<Box<RawValue>>,
 }
 
+/// As much of a part as tells whose it is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Label {
+    /// The environment's.
+    Catalog(IgnoredAny),
+    /// An organization's.
+    Organization {
+        /// Whose.
+        id: OrganizationId,
+        /// Whatever it says.
+        delta: IgnoredAny,
+    },
+}
+
 impl Packed {
-    /// What it says.
+    /// What it says. What it says of an organization in words that this program does not know becomes: read it anew.
     ///
     /// # Errors
-    /// A part of a kind that this program does not know: the organization, or the catalog, has to be read again.
+    /// It says something of the catalog, or of nobody knows whom, in words that this program does not know: everything has to be read anew.
     pub fn unpack(&self) -> Result<Transaction, serde_json::Error> {
-        let parts = self.parts.iter().map(|part| serde_json::from_str::<Part>(part.get()));
-        Ok(Transaction { seq: self.seq, parts: parts.collect::<Result<_, _>>()? })
+        let read = |part: &Box<RawValue>| {
+            serde_json::from_str(part.get()).or_else(|error| match serde_json::from_str(part.get()) {
+                Ok(Label::Organization { id, .. }) => {
+                    Ok(Part::Organization { id, delta: Delta::Reset(Box::default()) })
+                }
+                Ok(Label::Catalog(_)) | Err(_) => Err(error),
+            })
+        };
+        Ok(Transaction { seq: self.seq, parts: self.parts.iter().map(read).collect::<Result<_, _>>()? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn packed(part: &str) -> Packed {
+        Packed { seq: 7, parts: vec![RawValue::from_string(part.to_owned()).unwrap()] }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_read_anew() {
+        let unknown = packed(r#"{"organization":{"id":"org_1","delta":{"changes":[{"paint":{"member":"om_1"}}]}}}"#);
+        let [Part::Organization { id, delta: Delta::Reset(_) }] = &*unknown.unpack().unwrap().parts else { panic!() };
+        assert_eq!(id.as_str(), "org_1");
+        assert!(packed(r#"{"catalog":{"changes":[{"paint":"permission"}]}}"#).unpack().is_err());
+        assert!(packed(r#"{"galaxy":{}}"#).unpack().is_err());
+        let known = packed(r#"{"organization":{"id":"org_1","delta":{"changes":[{"delete":{"member":"om_1"}}]}}}"#);
+        assert!(matches!(&*known.unpack().unwrap().parts, [Part::Organization { delta: Delta::Changes(_), .. }]));
     }
 }

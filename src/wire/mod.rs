@@ -11,6 +11,7 @@ mod ids;
 mod model;
 mod organization;
 mod resolve;
+mod revocations;
 mod spot;
 
 pub use facts::{Facts, FactsFile, Loader};
@@ -18,3 +19,4 @@ pub use grant::{Grant, GrantError, ResourceName, Subject};
 pub use model::{Environment, ExternalIds, Model, PermissionSpec, ResourceTypeSpec, RoleSpec};
 pub use organization::{GroupSpec, MembershipSpec, OrganizationSpec, ResourceSpec};
 pub use resolve::{Sample, reserved_start};
+pub use revocations::{Revocation, RevocationKind, RevocationList};

@@ -15,6 +15,7 @@ use super::tail::{self, Entry, Guest, Progress};
 use crate::domain::OrganizationId;
 use crate::store::log::Head;
 use crate::store::{Store, StoreError};
+use crate::wire::Revocation;
 use crate::wire::feed::{Down, Filter, Frame, Packed, ResyncReason, Up};
 
 /// Transactions that are looked at for one frame.
@@ -306,12 +307,7 @@ impl Standing {
     }
 
     /// The frame from what was sent to what was looked at.
-    fn frame(
-        &mut self,
-        transactions: Vec<Packed>,
-        revocations: Vec<crate::wire::feed::Revocation>,
-        head: u64,
-    ) -> Frame {
+    fn frame(&mut self, transactions: Vec<Packed>, revocations: Vec<Revocation>, head: u64) -> Frame {
         let before = std::mem::replace(&mut self.sent, self.seen.clone());
         self.last_frame = Instant::now();
         Frame {

@@ -15,9 +15,8 @@ use crate::store::error::StoreError;
 use crate::store::extract::{Body, Path, Query};
 use crate::store::log::{self, Head};
 use crate::store::{Store, revocations, rows};
-use crate::wire::feed::{
-    BatchRequest, CatalogAnswer, HeadAnswer, OrganizationAnswer, OrganizationsAnswer, RevocationsAnswer,
-};
+use crate::wire::RevocationList;
+use crate::wire::feed::{BatchRequest, CatalogAnswer, HeadAnswer, OrganizationAnswer, OrganizationsAnswer};
 
 /// The most organizations of one batch.
 const LARGEST_BATCH: usize = 256;
@@ -113,15 +112,15 @@ pub(super) async fn batch(
 }
 
 /// Tokens that are refused before they expire.
-pub(super) async fn revocations(State(store): State<Store>) -> Result<Json<RevocationsAnswer>, StoreError> {
+pub(super) async fn revocations(State(store): State<Store>) -> Result<Json<RevocationList>, StoreError> {
     let mut snapshot = store.0.database.snapshot().await?;
     let head = log::head(&mut snapshot).await?.ok_or(StoreError::Busy)?;
     let revocations = revocations::between(&mut snapshot, 0, head.seq).await?;
     snapshot.rollback().await?;
     let now = store.now().seconds();
     let in_force = revocations.into_iter().map(|(_, revocation)| revocation);
-    let revocations = in_force.filter(|revocation| revocation.expires > now).collect();
-    Ok(Json(RevocationsAnswer { epoch: head.epoch, seq: head.seq, revocations }))
+    let revocations = in_force.filter(|revocation| revocation.expires.0 > now).collect();
+    Ok(Json(RevocationList { epoch: head.epoch.to_string(), seq: head.seq, revocations }))
 }
 
 async fn read(store: &Store, subscriber: &Subscriber, id: OrganizationId) -> Result<OrganizationAnswer, StoreError> {

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use sqlx::Row;
 use tokio::sync::{Notify, watch};
@@ -18,7 +16,8 @@ use crate::store::database::Database;
 use crate::store::error::StoreError;
 use crate::store::log::{self, Head, LogRow};
 use crate::store::revocations;
-use crate::wire::feed::Revocation;
+use crate::wire::Revocation;
+use crate::wire::feed::Label;
 
 /// Time between two looks at the log while nothing is written here.
 const INTERVAL: Duration = Duration::from_millis(25);
@@ -75,18 +74,6 @@ pub(super) struct Entry {
 
 /// A stream that is being served; counted while it exists.
 pub(super) struct Guest(Arc<Tail>);
-
-/// As much of a part as tells whose it is.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Label {
-    Catalog(IgnoredAny),
-    Organization {
-        id: OrganizationId,
-        #[serde(rename = "delta")]
-        _delta: IgnoredAny,
-    },
-}
 
 impl Default for Tail {
     fn default() -> Self {

@@ -12,7 +12,7 @@ use crate::store::error::StoreError;
 use crate::store::revocations;
 use crate::store::rows::read_all;
 use crate::store::transaction::{Reply, Transaction, Write};
-use crate::wire::feed::RevokedKind;
+use crate::wire::RevocationKind;
 
 pub(super) struct DeleteMembership(pub(super) MembershipId);
 
@@ -21,7 +21,7 @@ impl Write for DeleteMembership {
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
         let row = find(tx.connection, &self.0).await?;
         remove(tx, &row).await?;
-        revocations::revoke(tx, RevokedKind::Membership, &self.0).await?;
+        revocations::revoke(tx, RevocationKind::Membership, &self.0).await?;
         Ok(Reply::empty())
     }
 }

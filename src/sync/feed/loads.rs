@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use super::Position;
 use crate::domain::record::{Delta, OrganizationRecord, Part, Transaction};
-use crate::domain::{OrganizationId, Shard};
+use crate::domain::{Epoch, OrganizationId, Shard};
 use crate::live::{Arrival, Order, World};
 use crate::source::{FeedClient, FeedError};
 use crate::telemetry::{FactsUpdate, Metrics, UpdateResult};
@@ -27,7 +28,14 @@ pub(super) struct Loads {
     metrics: Arc<Metrics>,
     /// Whether every organization is followed.
     everything: bool,
-    organizations: HashMap<OrganizationId, Follow>,
+    /// The history that is followed.
+    epoch: Option<Epoch>,
+    /// Everything up to this transaction has been applied.
+    applied: u64,
+    /// Those that we hear of, or will; with the transaction that touched them last, as far as we heard.
+    followed: HashMap<OrganizationId, u64>,
+    /// Those of them that are not in memory yet.
+    loading: HashMap<OrganizationId, Load>,
     reads: JoinSet<Done>,
     /// Organizations to be loaded although nobody asked.
     preload: VecDeque<OrganizationId>,
@@ -37,22 +45,15 @@ pub(super) struct Loads {
     sent: u64,
 }
 
-/// What is done about one organization.
-struct Follow {
-    /// The subscription that it is part of.
-    number: u64,
-    /// From where on we hear of it; `None` while that is not confirmed.
-    at: Option<u64>,
-    /// The transaction that touched it last, as far as we heard.
-    touched: u64,
-    load: Option<Load>,
-}
-
 /// An organization that is not in memory yet.
 struct Load {
     order: Order,
     /// The generation of the world that it is for.
     generation: u64,
+    /// The subscription that it is part of.
+    number: u64,
+    /// From where on we hear of it; `None` while that is not confirmed.
+    at: Option<u64>,
     /// What happened since it is followed.
     waiting: Vec<(u64, Delta<OrganizationRecord>)>,
     /// What was read, and as of which transaction.
@@ -73,7 +74,10 @@ impl Loads {
             client,
             metrics,
             everything,
-            organizations: HashMap::new(),
+            epoch: None,
+            applied: 0,
+            followed: HashMap::new(),
+            loading: HashMap::new(),
             reads: JoinSet::new(),
             preload: VecDeque::new(),
             add: Vec::new(),
@@ -84,26 +88,26 @@ impl Loads {
 
     /// The organizations that a stream has to be about from its beginning.
     pub(super) fn wanted(&self) -> Vec<OrganizationId> {
-        self.organizations.keys().cloned().collect()
+        self.followed.keys().cloned().collect()
     }
 
     /// A stream has begun at `seq`, about everything that is [wanted](Self::wanted).
     pub(super) fn resumed(&mut self, seq: u64) {
         self.add.clear();
         self.remove.clear();
-        for follow in self.organizations.values_mut() {
-            follow.at.get_or_insert(seq);
+        for load in self.loading.values_mut() {
+            load.at.get_or_insert(seq);
         }
     }
 
     /// The world begins anew: nothing is in memory, and whatever is on order is read again.
-    pub(super) fn start_over(&mut self) {
-        self.reads.abort_all();
-        let before = std::mem::take(&mut self.organizations);
-        for (organization, follow) in before {
-            if let Some(load) = follow.load {
-                self.put(organization, load.order);
-            }
+    pub(super) fn start_over(&mut self, position: &Position) {
+        // What is being read may be of another history.
+        self.reads = JoinSet::new();
+        (self.epoch, self.applied) = (Some(position.epoch), position.seq);
+        self.followed.clear();
+        for (organization, load) in std::mem::take(&mut self.loading) {
+            self.put(organization, load.order);
         }
     }
 
@@ -137,7 +141,7 @@ impl Loads {
     /// Begins to load what was ordered.
     pub(super) fn begin(&mut self, order: Order) {
         let organization = order.organization().clone();
-        if !self.everything && !self.organizations.contains_key(&organization) {
+        if !self.everything && !self.followed.contains_key(&organization) {
             self.remove.retain(|removed| *removed != organization);
             self.add.push(organization.clone());
         }
@@ -145,23 +149,20 @@ impl Loads {
     }
 
     fn put(&mut self, organization: OrganizationId, order: Order) {
-        let load = Load { order, generation: self.world.generation(), waiting: Vec::new(), arrived: None };
-        let (number, everything) = (self.sent + 1, self.everything);
-        let follow = self.organizations.entry(organization.clone()).or_insert_with(|| Follow {
-            number,
-            // Whoever hears of everything hears of it already.
-            at: everything.then_some(0),
-            touched: 0,
-            load: None,
-        });
-        follow.load = Some(load);
+        let is_new = self.followed.insert(organization.clone(), 0).is_none();
+        // Whoever hears of it already, or of everything, hears of all that is not applied yet.
+        let at = (self.everything || !is_new && !self.add.contains(&organization)).then_some(self.applied);
+        let (generation, number) = (self.world.generation(), self.sent + 1);
+        let load = Load { order, generation, number, at, waiting: Vec::new(), arrived: None };
+        self.loading.insert(organization.clone(), load);
         self.read(organization);
     }
 
     fn read(&mut self, organization: OrganizationId) {
         let (client, world, metrics) = (self.client.clone(), Arc::clone(&self.world), Arc::clone(&self.metrics));
+        let epoch = self.epoch;
         self.reads.spawn(async move {
-            let found = read(&client, &world, &organization).await;
+            let found = read(&client, &world, epoch, &organization).await;
             let counted = if found.is_ok() { UpdateResult::Applied } else { UpdateResult::Failed };
             metrics.facts_updated(FactsUpdate::Organization, counted);
             Done::Read { organization, found }
@@ -180,8 +181,8 @@ impl Loads {
 
     /// A subscription holds: we hear of everything after `at`.
     pub(super) fn subscribed(&mut self, number: u64, at: u64) {
-        for follow in self.organizations.values_mut().filter(|follow| follow.number <= number) {
-            follow.at.get_or_insert(at);
+        for load in self.loading.values_mut().filter(|load| load.number <= number) {
+            load.at.get_or_insert(at);
         }
     }
 
@@ -189,9 +190,10 @@ impl Loads {
     pub(super) fn happened(&mut self, transaction: &Transaction) {
         for part in &transaction.parts {
             let Part::Organization { id, delta } = part else { continue };
-            let Some(follow) = self.organizations.get_mut(id) else { continue };
-            follow.touched = transaction.seq;
-            if let Some(load) = &mut follow.load {
+            if let Some(touched) = self.followed.get_mut(id) {
+                *touched = transaction.seq;
+            }
+            if let Some(load) = self.loading.get_mut(id) {
                 load.waiting.push((transaction.seq, delta.clone()));
             }
         }
@@ -206,13 +208,15 @@ impl Loads {
 
     /// An organization left the memory.
     pub(super) fn released(&mut self, organization: &OrganizationId) {
-        let is_idle = self.organizations.get(organization).is_some_and(|follow| follow.load.is_none());
-        if is_idle && !self.world.is_resident(organization) {
-            self.organizations.remove(organization);
-            if !self.everything {
-                self.add.retain(|added| added != organization);
-                self.remove.push(organization.clone());
-            }
+        if !self.loading.contains_key(organization) && !self.world.is_resident(organization) {
+            self.let_go(organization);
+        }
+    }
+
+    fn let_go(&mut self, organization: &OrganizationId) {
+        if self.followed.remove(organization).is_some() && !self.everything {
+            self.add.retain(|added| added != organization);
+            self.remove.push(organization.clone());
         }
     }
 
@@ -245,15 +249,14 @@ impl Loads {
     }
 
     fn arrived(&mut self, organization: &OrganizationId, found: Result<(u64, Option<Shard>), ()>) {
-        let Some(follow) = self.organizations.get_mut(organization) else { return };
         match found {
             Ok(found) => {
-                if let Some(load) = &mut follow.load {
+                if let Some(load) = self.loading.get_mut(organization) {
                     load.arrived = Some(found);
                 }
             }
             Err(()) => {
-                if let Some(Load { order, generation, .. }) = follow.load.take() {
+                if let Some(Load { order, generation, .. }) = self.loading.remove(organization) {
                     // Another generation has its own orders.
                     let _ = self.world.settle(order, generation, Err(()));
                 }
@@ -262,55 +265,43 @@ impl Loads {
         }
     }
 
-    fn let_go(&mut self, organization: &OrganizationId) {
-        self.organizations.remove(organization);
-        if !self.everything {
-            self.add.retain(|added| added != organization);
-            self.remove.push(organization.clone());
+    /// Lets in what has everything up to `applied`; up to where the others wait for more.
+    pub(super) fn settle(&mut self, applied: u64) -> Option<u64> {
+        self.applied = applied;
+        let ready = |load: &Load| load.at.is_some() && load.arrived.as_ref().is_some_and(|(seq, _)| *seq <= applied);
+        let waited_for =
+            self.loading.values().filter(|load| load.at.is_some()).filter_map(|load| load.arrived.as_ref());
+        let waited_for = waited_for.map(|(seq, _)| *seq).max().filter(|seq| *seq > applied);
+        let ready: Vec<_> = self.loading.extract_if(|_, load| ready(load)).collect();
+        for (organization, load) in ready {
+            if let Err(order) = self.let_in(load) {
+                self.put(organization, order);
+            }
         }
+        waited_for
     }
 
-    /// Lets in what has everything up to `applied`; whether something waits for what is being applied still.
-    pub(super) fn settle(&mut self, applied: u64) -> bool {
-        let mut waits = false;
-        let (mut again, mut failed) = (Vec::new(), Vec::new());
-        for (organization, follow) in &mut self.organizations {
-            let Some(load) = &mut follow.load else { continue };
-            let (Some((seq, _)), Some(at)) = (&load.arrived, follow.at) else { continue };
-            if *seq > applied {
-                waits = true;
-                continue;
-            }
-            if *seq < at || load.waiting.len() > MOST_WAITING {
-                load.arrived = None;
-                load.waiting.clear();
-                again.push(organization.clone());
-                continue;
-            }
-            let Some(Load { order, generation, waiting, arrived: Some((seq, shard)) }) = follow.load.take() else {
-                continue;
-            };
-            let since: Vec<_> = waiting.into_iter().filter(|(at, _)| *at > seq).map(|(_, delta)| delta).collect();
-            let settled = match caught_up(&self.world, shard, &since) {
-                Some(shard) => self.world.settle(order, generation, Ok(Arrival { shard, proven: None })),
-                None => Err(order),
-            };
-            if let Err(order) = settled {
-                failed.push((organization.clone(), order));
-            }
+    /// Puts an organization into memory, or gives its order back: it has to be read again.
+    fn let_in(&self, load: Load) -> Result<(), Order> {
+        let Load { order, generation, at, waiting, arrived, .. } = load;
+        let (Some((seq, shard)), Some(at)) = (arrived, at) else { return Err(order) };
+        if seq < at || waiting.len() > MOST_WAITING {
+            return Err(order);
         }
-        again.into_iter().for_each(|organization| self.read(organization));
-        failed.into_iter().for_each(|(organization, order)| self.put(organization, order));
-        waits
+        let since: Vec<_> = waiting.into_iter().filter(|(at, _)| *at > seq).map(|(_, delta)| delta).collect();
+        match caught_up(&self.world, shard, &since) {
+            Some(shard) => self.world.settle(order, generation, Ok(Arrival { shard, proven: None })),
+            None => Err(order),
+        }
     }
 
     /// Holds what the store says that an organization amounts to against what it amounts to here.
     pub(super) fn compare(&mut self, organization: OrganizationId, seq: u64, theirs: Option<String>) {
-        let Some(follow) = self.organizations.get(&organization) else { return };
-        if follow.load.is_some() || follow.touched > seq || !self.has_room() {
+        let Some(touched) = self.followed.get(&organization).copied().filter(|touched| *touched <= seq) else { return };
+        if self.loading.contains_key(&organization) || seq > self.applied || !self.has_room() {
             return;
         }
-        let (world, touched) = (Arc::clone(&self.world), follow.touched);
+        let world = Arc::clone(&self.world);
         self.reads.spawn_blocking(move || {
             let ours = world.digest(&organization).map(|digest| digest.to_string());
             Done::Digested { organization, touched, ours, theirs }
@@ -318,9 +309,9 @@ impl Loads {
     }
 
     fn digested(&mut self, organization: &OrganizationId, touched: u64, ours: Option<&str>, theirs: Option<&str>) {
-        let Some(follow) = self.organizations.get(organization) else { return };
-        // What is not resident has no digest here.
-        if follow.load.is_some() || follow.touched != touched || ours == theirs || ours.is_none() {
+        // What is not resident has no digest here; what was touched meanwhile is compared another time.
+        let is_same = self.followed.get(organization) == Some(&touched) && !self.loading.contains_key(organization);
+        if !is_same || ours == theirs || ours.is_none() {
             return;
         }
         tracing::error!(%organization, "facts went astray, which is a fault of ours; the organization is read again");
@@ -343,11 +334,16 @@ fn caught_up(world: &World, shard: Option<Shard>, since: &[Delta<OrganizationRec
 async fn read(
     client: &FeedClient,
     world: &Arc<World>,
+    epoch: Option<Epoch>,
     organization: &OrganizationId,
 ) -> Result<(u64, Option<Shard>), ()> {
     let answer = client.organization(organization).await.map_err(|error| {
         tracing::warn!(%organization, error = super::describe(&error), "organization cannot be loaded");
     })?;
+    if Some(answer.epoch) != epoch {
+        tracing::warn!(%organization, epoch = %answer.epoch, "organization cannot be loaded: it comes from another history");
+        return Err(());
+    }
     let Some(rows) = answer.facts else { return Ok((answer.seq, None)) };
     let (world, id) = (Arc::clone(world), organization.clone());
     let built = tokio::task::spawn_blocking(move || world.build(&id, &rows)).await;
