@@ -71,23 +71,33 @@ pub struct Answer {
 
 /// Runs a test on SQLite, and on PostgreSQL where it is installed; says so where it is not.
 pub fn on_every_engine(test: impl AsyncFn(&Running)) {
-    on_sqlite(&test);
+    on_every_engine_with(settings, test);
+}
+
+/// The same, with these settings for a database.
+pub fn on_every_engine_with(settings: fn(&str) -> Settings, test: impl AsyncFn(&Running)) {
+    on_sqlite_with(settings, &test);
     match postgres::database() {
-        Some(database) => run(&database, &test),
+        Some(database) => run(settings(&database), &test),
         None => eprintln!("skipped on PostgreSQL, which is not installed"),
     }
 }
 
 /// Runs a test on SQLite.
 pub fn on_sqlite(test: impl AsyncFn(&Running)) {
-    let folder = tempfile::tempdir().unwrap();
-    run(&format!("sqlite://{}", folder.path().join("store.db").display()), &test);
+    on_sqlite_with(settings, test);
 }
 
-fn run(database: &str, test: &impl AsyncFn(&Running)) {
+/// The same, with these settings for a database.
+pub fn on_sqlite_with(settings: fn(&str) -> Settings, test: impl AsyncFn(&Running)) {
+    let folder = tempfile::tempdir().unwrap();
+    run(settings(&format!("sqlite://{}", folder.path().join("store.db").display())), &test);
+}
+
+fn run(settings: Settings, test: &impl AsyncFn(&Running)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let running = Running::start(database).await;
+        let running = Running::start_with(settings).await;
         test(&running).await;
         running.stop().await;
     });
