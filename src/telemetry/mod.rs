@@ -16,7 +16,8 @@ pub use line::Format;
 pub use log::{DecisionLog, Entry, LogSettings};
 pub use meters::{RouteMeter, RouteMeters, TokenCacheMeters};
 pub use metrics::{
-    Build, FactsGauges, FactsUpdate, Metrics, MetricsError, OrganizationLoad, RefusedConnection, UpdateResult,
+    Build, FactsGauges, FactsUpdate, Metrics, MetricsError, OrganizationLoad, RefusedConnection, SourceAnswer,
+    UpdateResult,
 };
 pub use outcome::{Ground, Outcome};
 pub use setup::{SetupError, count_panics, install};
