@@ -8,6 +8,7 @@
 //! stop:       a signal, or Stop::now -> listeners close -> requests in flight finish, at most `shutdown_timeout` -> the end
 //! ```
 
+mod feeding;
 pub mod offline;
 mod reload;
 pub mod store;
@@ -25,9 +26,10 @@ use pingora::services::background::{BackgroundService, GenBackgroundService};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use self::feeding::{Feeding, Upkept};
 use self::reload::Reloader;
 use crate::admin::{self, Admin};
-use crate::config::{Facts, Sidecar};
+use crate::config::{Facts, Origin, Sidecar};
 use crate::domain::{Clock, UnixSeconds};
 use crate::gate::{Gate, Rules, Tokens};
 use crate::live::{self, Orders, World};
@@ -35,8 +37,7 @@ use crate::proxy;
 use crate::proxy::connection::{ConnectionMeters, Entrance, OpenConnections};
 use crate::proxy::listen::{BindError, Bound, Doorway, http_proxy};
 use crate::proxy::upstream::Upstream;
-use crate::source::{FileSource, Source};
-use crate::sync;
+use crate::source::workos::HostedError;
 use crate::telemetry::{Build, DecisionLog, Metrics, MetricsError, RefusedConnection, Sink};
 use crate::token::{self, Cached, JwtVerifier, KeySets, Meters};
 
@@ -82,6 +83,9 @@ pub enum AppError {
     /// The metrics contradict each other.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The server that facts come from cannot be asked.
+    #[error("facts cannot be asked for")]
+    Facts(#[from] HostedError),
     /// Pingora refuses an upstream or a listener.
     #[error("{0}")]
     Pingora(#[from] Box<pingora::Error>),
@@ -150,7 +154,12 @@ impl App {
         let keys = Arc::new(KeySets::new(&config.tokens, token_meters(&metrics)));
         let tokens = tokens(&config.tokens, config.token_cache_bytes, &keys, &metrics);
         let rules = Rules::new(config.rules, &upstream_names, config.csrf_origins, &metrics);
-        let gate = Arc::new(Gate::new(rules, tokens, Arc::clone(&world), Arc::clone(&clock), Arc::clone(&metrics)));
+        let mut gate = Gate::new(rules, tokens, Arc::clone(&world), Arc::clone(&clock), Arc::clone(&metrics));
+        let feeding = Feeding::of(&config.facts, &clock, &metrics)?;
+        if let Some(check) = feeding.as_ref().and_then(Feeding::check) {
+            gate = gate.with_check(check);
+        }
+        let gate = Arc::new(gate);
         let reloader = Reloader::new(
             file,
             Arc::clone(&gate),
@@ -193,13 +202,8 @@ impl App {
             server.add_service(Doorway::new(name, entrance, listeners, threads, stop.0.subscribe())?);
         }
 
-        let needs_facts = config.facts.file.is_some();
-        let source = config.facts.file.map(|file| Arc::new(FileSource::new(file)) as Arc<dyn Source>);
-        let facts = source.map(|source| {
-            let settings = sync::Settings::LOCAL;
-            let (world, clock, metrics) = (Arc::clone(&world), Arc::clone(&clock), Arc::clone(&metrics));
-            (sync::Loop { world, source, clock, metrics, settings }, orders)
-        });
+        let needs_facts = config.facts.exist();
+        let facts = feeding.map(|feeding| feeding.begin(&world, &clock, &metrics, orders));
         let upkeep = Upkeep { facts: Mutex::new(facts), reloader: Arc::clone(&reloader) };
         server.add_service(GenBackgroundService::new("upkeep".to_owned(), Arc::new(upkeep)));
 
@@ -254,7 +258,10 @@ impl App {
 }
 
 fn world(facts: &Facts, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> (Arc<World>, Orders) {
-    let settings = live::Settings { max_memory: facts.max_memory, ..live::Settings::default() };
+    let mut settings = live::Settings { max_memory: facts.max_memory, ..live::Settings::default() };
+    if matches!(facts.origin, Origin::Workos(_)) {
+        settings.load_wait = feeding::LOAD_WAIT;
+    }
     let (world, orders) = World::new(settings, Arc::clone(clock), Arc::clone(metrics), Box::new(|_| {}));
     (Arc::new(world), orders)
 }
@@ -285,7 +292,7 @@ fn server_conf(threads: usize) -> ServerConf {
 
 /// Keys, facts and reload signals.
 struct Upkeep {
-    facts: Mutex<Option<(sync::Loop, Orders)>>,
+    facts: Mutex<Option<Upkept>>,
     reloader: Arc<Reloader>,
 }
 
@@ -295,7 +302,7 @@ impl BackgroundService for Upkeep {
         let facts = self.facts.lock().take();
         let facts = async {
             match facts {
-                Some((facts, orders)) => facts.run(orders, shutdown.clone()).await,
+                Some(facts) => facts.run(shutdown.clone()).await,
                 None => std::future::pending().await,
             }
         };

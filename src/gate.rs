@@ -7,6 +7,7 @@
 pub mod explain;
 mod forward;
 mod summary;
+mod verify;
 mod who;
 
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::domain::{
     decide,
 };
 use crate::live::{Lookup, View, World};
-use crate::rules::{self, CanonicalPath, Mode, OnStale, Route, RouteMatch, RouteTable, Sources, single_header};
+use crate::rules::{self, CanonicalPath, Mode, OnStale, Route, RouteMatch, RouteTable, Sources, Verify, single_header};
+use crate::source::Check;
 use crate::telemetry::{Metrics, RouteMeter, RouteMeters};
 use crate::token::{self, CredentialSource, Place, TokenError, TokenVerifier, Verified, credential};
 
@@ -41,6 +43,8 @@ pub struct Gate {
     world: Arc<World>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    /// Asked where a route says `verify: live`.
+    check: Option<Arc<dyn Check>>,
 }
 
 /// The rules in force.
@@ -147,7 +151,8 @@ impl Rules {
 impl Gate {
     /// A gate that judges by `rules`, `tokens` and the facts of `world`.
     pub fn new(rules: Rules, tokens: Tokens, world: Arc<World>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { rules: ArcSwap::from_pointee(rules), tokens: ArcSwap::from_pointee(tokens), world, clock, metrics }
+        let (rules, tokens) = (ArcSwap::from_pointee(rules), ArcSwap::from_pointee(tokens));
+        Self { rules, tokens, world, clock, metrics, check: None }
     }
 
     /// Replaces rules and tokens together; requests in flight finish with what they started with.
@@ -194,7 +199,7 @@ impl Gate {
         let requirement =
             if body.is_some() { found.requirement(&sources)? } else { found.requirement_before_body(&sources)? };
         let decided = self.decide(route, &requirement, principal.as_ref(), request, trace).await;
-        if trace.detailed || !matches!(decided, Ok((Decision::Allow(_), _))) {
+        if trace.detailed || route.verify == Verify::Live || !matches!(decided, Ok((Decision::Allow(_), _))) {
             let resource = requirement.asks().iter().find_map(|ask| ask.resource.as_ref());
             trace.resource = resource.map(|on| on.to_string().into());
         }
@@ -208,6 +213,12 @@ impl Gate {
             return Ok(Verdict::ReadBody { limit: route.body_limit });
         }
         let membership = forward::membership(principal.as_ref(), view.as_ref());
+        let questions =
+            verify::questions(route, &requirement, principal.as_deref(), membership.as_ref(), view.as_ref())?;
+        drop(view);
+        if let Some(questions) = &questions {
+            self.verify(questions).await?;
+        }
         let target = forward::target(request, &path, query);
         let rules = Arc::clone(rules);
         Ok(Verdict::Forward(Forward {
