@@ -8,6 +8,7 @@
 //! stop:       a signal, or Stop::now -> listeners close -> requests in flight finish, at most `shutdown_timeout` -> the end
 //! ```
 
+mod feeding;
 pub mod offline;
 mod reload;
 pub mod store;
@@ -23,20 +24,21 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::background::{BackgroundService, GenBackgroundService};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
+use self::feeding::{Feeding, Upkept};
 use self::reload::Reloader;
 use crate::admin::{self, Admin};
-use crate::config::{Facts, Sidecar};
-use crate::domain::{Clock, UnixSeconds};
+use crate::config::{Facts, Origin, Sidecar, Store};
+use crate::domain::{Clock, OrganizationId, UnixSeconds};
 use crate::gate::{Gate, Rules, Tokens};
 use crate::live::{self, Orders, World};
 use crate::proxy;
 use crate::proxy::connection::{ConnectionMeters, Entrance, OpenConnections};
 use crate::proxy::listen::{BindError, Bound, Doorway, http_proxy};
 use crate::proxy::upstream::Upstream;
-use crate::source::{FileSource, Source};
-use crate::sync;
+use crate::source::workos::HostedError;
 use crate::telemetry::{Build, DecisionLog, Metrics, MetricsError, RefusedConnection, Sink};
 use crate::token::{self, Cached, JwtVerifier, KeySets, Meters};
 
@@ -82,6 +84,9 @@ pub enum AppError {
     /// The metrics contradict each other.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
+    /// The server that facts come from cannot be asked.
+    #[error("facts cannot be asked for")]
+    Facts(#[from] HostedError),
     /// Pingora refuses an upstream or a listener.
     #[error("{0}")]
     Pingora(#[from] Box<pingora::Error>),
@@ -145,12 +150,17 @@ impl App {
         // Before Pingora installs its own choice.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let bound = config.listeners.into_iter().map(|listener| listener.bind()).collect::<Result<Vec<_>, _>>()?;
-        let (world, orders) = world(&config.facts, &clock, &metrics);
+        let (world, orders, released) = world(&config.facts, &clock, &metrics);
         let upstream_names: Vec<String> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
         let keys = Arc::new(KeySets::new(&config.tokens, token_meters(&metrics)));
         let tokens = tokens(&config.tokens, config.token_cache_bytes, &keys, &metrics);
         let rules = Rules::new(config.rules, &upstream_names, config.csrf_origins, &metrics);
-        let gate = Arc::new(Gate::new(rules, tokens, Arc::clone(&world), Arc::clone(&clock), Arc::clone(&metrics)));
+        let mut gate = Gate::new(rules, tokens, Arc::clone(&world), Arc::clone(&clock), Arc::clone(&metrics));
+        let feeding = Feeding::of(&config.facts, &clock, &metrics)?;
+        if let Some(check) = feeding.as_ref().and_then(Feeding::check) {
+            gate = gate.with_check(check);
+        }
+        let gate = Arc::new(gate);
         let reloader = Reloader::new(
             file,
             Arc::clone(&gate),
@@ -193,13 +203,8 @@ impl App {
             server.add_service(Doorway::new(name, entrance, listeners, threads, stop.0.subscribe())?);
         }
 
-        let needs_facts = config.facts.file.is_some();
-        let source = config.facts.file.map(|file| Arc::new(FileSource::new(file)) as Arc<dyn Source>);
-        let facts = source.map(|source| {
-            let settings = sync::Settings::LOCAL;
-            let (world, clock, metrics) = (Arc::clone(&world), Arc::clone(&clock), Arc::clone(&metrics));
-            (sync::Loop { world, source, clock, metrics, settings }, orders)
-        });
+        let needs_facts = config.facts.exist();
+        let facts = feeding.map(|feeding| feeding.begin(&world, &clock, &metrics, orders, released));
         let upkeep = Upkeep { facts: Mutex::new(facts), reloader: Arc::clone(&reloader) };
         server.add_service(GenBackgroundService::new("upkeep".to_owned(), Arc::new(upkeep)));
 
@@ -253,10 +258,25 @@ impl App {
     }
 }
 
-fn world(facts: &Facts, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> (Arc<World>, Orders) {
-    let settings = live::Settings { max_memory: facts.max_memory, ..live::Settings::default() };
-    let (world, orders) = World::new(settings, Arc::clone(clock), Arc::clone(metrics), Box::new(|_| {}));
-    (Arc::new(world), orders)
+/// The world, what is ordered by requests, and what had to leave.
+fn world(
+    facts: &Facts,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> (Arc<World>, Orders, UnboundedReceiver<OrganizationId>) {
+    let mut settings = live::Settings { max_memory: facts.max_memory, ..live::Settings::default() };
+    if matches!(facts.origin, Origin::Workos(_)) {
+        settings.load_wait = feeding::LOAD_WAIT;
+    }
+    if let Origin::Store(Store { everything: true, .. }) = facts.origin {
+        // All of them are wanted, whatever they weigh.
+        settings.max_memory = u64::MAX;
+    }
+    let (release, released) = unbounded_channel();
+    // An error means that nobody follows them.
+    let on_release = Box::new(move |organization: &OrganizationId| _ = release.send(organization.clone()));
+    let (world, orders) = World::new(settings, Arc::clone(clock), Arc::clone(metrics), on_release);
+    (Arc::new(world), orders, released)
 }
 
 fn token_meters(metrics: &Metrics) -> Meters {
@@ -285,7 +305,7 @@ fn server_conf(threads: usize) -> ServerConf {
 
 /// Keys, facts and reload signals.
 struct Upkeep {
-    facts: Mutex<Option<(sync::Loop, Orders)>>,
+    facts: Mutex<Option<Upkept>>,
     reloader: Arc<Reloader>,
 }
 
@@ -295,7 +315,7 @@ impl BackgroundService for Upkeep {
         let facts = self.facts.lock().take();
         let facts = async {
             match facts {
-                Some((facts, orders)) => facts.run(orders, shutdown.clone()).await,
+                Some(facts) => facts.run(shutdown.clone()).await,
                 None => std::future::pending().await,
             }
         };

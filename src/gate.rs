@@ -9,6 +9,7 @@ mod forward;
 mod revision;
 mod revoked;
 mod summary;
+mod verify;
 mod who;
 
 use std::sync::Arc;
@@ -23,7 +24,8 @@ use crate::domain::{
     decide,
 };
 use crate::live::{Lookup, View, World};
-use crate::rules::{self, CanonicalPath, Mode, OnStale, Route, RouteMatch, RouteTable, Sources, single_header};
+use crate::rules::{self, CanonicalPath, Mode, OnStale, Route, RouteMatch, RouteTable, Sources, Verify, single_header};
+use crate::source::Check;
 use crate::telemetry::{Metrics, RouteMeter, RouteMeters};
 use crate::token::{self, CredentialSource, Place, TokenError, TokenVerifier, Verified, credential};
 
@@ -44,6 +46,8 @@ pub struct Gate {
     waiters: Waiters,
     /// Says that rules and tokens were replaced.
     replaced: watch::Sender<()>,
+    /// Asked where a route says `verify: live`.
+    check: Option<Arc<dyn Check>>,
 }
 
 /// The rules in force.
@@ -183,6 +187,7 @@ impl Gate {
             metrics,
             waiters: Waiters::default(),
             replaced: watch::Sender::new(()),
+            check: None,
         }
     }
 
@@ -241,7 +246,7 @@ impl Gate {
         let requirement =
             if body.is_some() { found.requirement(&sources)? } else { found.requirement_before_body(&sources)? };
         let decided = self.decide(route, &requirement, principal.as_ref(), request, trace).await;
-        if trace.detailed || !matches!(decided, Ok((Decision::Allow(_), _))) {
+        if trace.detailed || route.verify == Verify::Live || !matches!(decided, Ok((Decision::Allow(_), _))) {
             let resource = requirement.asks().iter().find_map(|ask| ask.resource.as_ref());
             trace.resource = resource.map(|on| on.to_string().into());
         }
@@ -255,6 +260,12 @@ impl Gate {
             return Ok(Verdict::ReadBody { limit: route.body_limit });
         }
         let membership = forward::membership(principal.as_ref(), view.as_ref());
+        let questions =
+            verify::questions(route, &requirement, principal.as_deref(), membership.as_ref(), view.as_ref())?;
+        drop(view);
+        if let Some(questions) = &questions {
+            self.verify(questions).await?;
+        }
         let target = forward::target(request, &path, query);
         let rules = Arc::clone(rules);
         Ok(Verdict::Forward(Forward {

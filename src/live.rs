@@ -21,7 +21,7 @@ use hashbrown::HashMap;
 use tokio::sync::watch;
 
 pub use generation::InstallError;
-pub use residents::{LoadError, Order, Orders, Released};
+pub use residents::{LoadError, Order, Orders, Released, Use};
 pub use revocations::Revocations;
 pub use view::{Lookup, View};
 
@@ -31,7 +31,7 @@ use self::turn::Turn;
 use self::view::Held;
 use crate::domain::record::{CatalogRows, Delta, OrganizationRecord, OrganizationRows, Part, Transaction};
 use crate::domain::{
-    BuildError, Built, Catalog, Clock, Digest, Epoch, Freshness, Keep, OrganizationId, Revision, Shard,
+    BuildError, Built, Catalog, Clock, Digest, Epoch, Freshness, Keep, MembershipId, OrganizationId, Revision, Shard,
 };
 use crate::telemetry::{Metrics, OrganizationLoad};
 
@@ -94,6 +94,8 @@ pub struct Summary {
     pub revision: Option<String>,
     /// Milliseconds since they were last proven to be the newest; `null` while they never were.
     pub age_ms: Option<u128>,
+    /// The same of the organization in memory for which it is longest ago: what any decision is made on is not older.
+    pub oldest_ms: Option<u128>,
     /// Organizations in memory.
     pub organizations_resident: usize,
     /// Bytes that facts take in memory, roughly.
@@ -140,7 +142,12 @@ impl World {
                     (all.places.get(organization).map_or(Held::Unknown, |&at| Held::Preloaded(at)), proven)
                 }
                 Preloaded::OnDemand => match self.residents.find(organization, generation.number) {
-                    Some(resident) => (Held::Resident(resident.shard()), resident.proven().or(proven)),
+                    Some(resident) => {
+                        resident.touch();
+                        // Decided on both, so as old as the older of them.
+                        let own = resident.proven().map_or(proven, |own| proven.map(|world| world.min(own)));
+                        (Held::Resident(resident.shard()), own)
+                    }
                     None => return Lookup::NotResident,
                 },
             };
@@ -388,6 +395,45 @@ impl World {
         if self.is_resident(organization) { None } else { self.residents.preload(organization) }
     }
 
+    /// Replaces a resident by what was read of it while `generation` was in force. Nothing happens when another generation is, when it is
+    /// not resident any more, or when what it has was read later. Says whether it was replaced.
+    pub fn renew(&self, organization: &OrganizationId, generation: u64, arrival: Arrival) -> bool {
+        let _turn = self.installing();
+        if self.current.load().number != generation {
+            return false;
+        }
+        let Some(resident) = self.residents.find(organization, generation) else { return false };
+        if resident.proven() > arrival.proven {
+            return false;
+        }
+        match arrival.shard {
+            Some(shard) => {
+                self.turn.write(|| resident.renew(Arc::new(shard), arrival.proven));
+                self.residents.weigh(organization, resident);
+            }
+            None => self.residents.end(organization, generation, arrival.proven),
+        }
+        self.changed.send_replace(());
+        true
+    }
+
+    /// The residents, and which of them were used since the last call.
+    pub fn take_uses(&self) -> Vec<Use> {
+        self.residents.take_uses()
+    }
+
+    /// The residents that have this membership.
+    pub fn residents_having(&self, membership: &MembershipId) -> Vec<OrganizationId> {
+        self.residents.having(membership)
+    }
+
+    /// How old the oldest facts are that anything may be decided on at `uptime`.
+    fn oldest(&self, uptime: Duration) -> Option<Duration> {
+        let proven = self.proven()?;
+        let oldest = self.residents.oldest().map_or(proven, |oldest| oldest.min(proven));
+        Some(uptime.saturating_sub(oldest))
+    }
+
     /// Hears of whatever comes into force from now on, facts or revocations.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
@@ -452,6 +498,7 @@ impl World {
         Summary {
             revision: current.revision.map(|revision| revision.to_string()),
             age_ms: self.freshness(uptime).age.map(|age| age.as_millis()),
+            oldest_ms: self.oldest(uptime).map(|age| age.as_millis()),
             organizations_resident: organizations,
             bytes: bytes + current.catalog.bytes(),
         }
@@ -471,6 +518,7 @@ impl World {
         let age = self.freshness(uptime).age;
         self.metrics.facts.show(age, self.revision(), summary.organizations_resident, summary.bytes);
         self.metrics.revocations.show(self.revocations.freshness(uptime).age, self.revocations.count());
+        self.metrics.facts.show_oldest(self.oldest(uptime));
     }
 }
 

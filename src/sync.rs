@@ -4,6 +4,7 @@
 //! not answer, or answers with what cannot be accepted, proves nothing; the last good facts stay in force and grow older.
 
 pub mod feed;
+mod refresh;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +14,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::domain::Clock;
-use crate::live::{InstallError, Order, Orders, World};
+use crate::domain::{Clock, OrganizationId};
+use crate::live::{Arrival, InstallError, Order, Orders, World};
 use crate::source::{Complete, Organizations, Source, SourceError, Update};
 use crate::telemetry::{FactsUpdate, Metrics, UpdateResult};
+
+pub use self::refresh::{Refresher, Ttl};
 
 /// The most organizations that are loaded at the same time.
 const MOST_LOADS: usize = 32;
@@ -117,12 +120,9 @@ impl Loop {
         };
         let counted = match &result {
             Ok(result) => *result,
-            Err(
-                PullError::Install(_) | PullError::Source(SourceError::Refused { .. } | SourceError::TooLarge { .. }),
-            ) => UpdateResult::Refused,
-            Err(
-                PullError::Source(SourceError::Unavailable { .. } | SourceError::Unsettled { .. }) | PullError::Panic,
-            ) => UpdateResult::Failed,
+            Err(PullError::Source(error)) => result_of(error),
+            Err(PullError::Install(_)) => UpdateResult::Refused,
+            Err(PullError::Panic) => UpdateResult::Failed,
         };
         self.metrics.facts_updated(FactsUpdate::Complete, counted);
         result?;
@@ -164,16 +164,39 @@ impl Loop {
     async fn load(self, mut order: Order) {
         loop {
             let generation = self.world.generation();
-            let fetched = self.source.fetch(order.organization()).await;
-            let counted = if fetched.is_ok() { UpdateResult::Applied } else { UpdateResult::Failed };
-            self.metrics.facts_updated(FactsUpdate::Organization, counted);
-            let fetched = fetched.map_err(|error| {
-                tracing::warn!(organization = %order.organization(), error = describe(&error), "organization cannot be loaded");
-            });
-            match self.world.deliver(order, generation, fetched) {
+            let arrival = self.fetch(order.organization()).await;
+            match self.world.settle(order, generation, arrival) {
                 Ok(()) => return,
                 Err(again) => order = again,
             }
+        }
+    }
+
+    /// One organization as it is now; what is wrong with it is counted and logged here.
+    async fn fetch(&self, organization: &OrganizationId) -> Result<Arrival, ()> {
+        let asked = self.clock.uptime();
+        let fetched = self.source.fetch(organization).await;
+        let counted = fetched.as_ref().map_or_else(result_of, |_| UpdateResult::Applied);
+        self.metrics.facts_updated(FactsUpdate::Organization, counted);
+        let rows = fetched.map_err(|error| {
+            tracing::warn!(%organization, error = describe(&error), "organization cannot be read");
+        })?;
+        let build = |rows| self.world.build(organization, &rows);
+        let shard = rows.map(build).transpose().map_err(|error| {
+            tracing::error!(%organization, %error, "organization is refused");
+        })?;
+        Ok(Arrival { shard, proven: self.source.proves_each_organization().then_some(asked) })
+    }
+}
+
+/// How an error of the source is counted.
+fn result_of(error: &SourceError) -> UpdateResult {
+    match error {
+        SourceError::Refused { .. } | SourceError::TooLarge { .. } | SourceError::Implausible { .. } => {
+            UpdateResult::Refused
+        }
+        SourceError::Unavailable { .. } | SourceError::Unsettled { .. } | SourceError::Inconsistent { .. } => {
+            UpdateResult::Failed
         }
     }
 }

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{token_meters, tokens, world};
-use crate::config::{RuleTest, Sidecar};
+use async_trait::async_trait;
+
+use crate::config::{Facts, Origin, RuleTest, Sidecar};
 use crate::domain::Clock;
 use crate::domain::record::{CatalogRows, OrganizationRows};
-use crate::domain::{Epoch, OrganizationId, Revision};
+use crate::domain::{Epoch, MembershipId, OrganizationId, PermissionSlug, ResourceRef, Revision};
 use crate::gate::{Explanation, Gate, RequestView, Rules};
 use crate::live::InstallError;
 use crate::rules::RouteTable;
-use crate::source::{FileSource, Organizations, Source, SourceError, Update};
+use crate::source::{Check, FileSource, Organizations, Source, SourceError, Update};
 use crate::telemetry::MetricsError;
 use crate::token::{KeySets, KeySource, KeyStatus};
 
@@ -55,8 +57,8 @@ pub enum LoadKeys {
 /// [`OfflineError`] when the facts are not acceptable.
 pub async fn gate(config: Sidecar, clock: Arc<dyn Clock>, load: LoadKeys) -> Result<Offline, OfflineError> {
     let metrics = Arc::new(super::metrics()?);
-    let (world, _orders) = world(&config.facts, &clock, &metrics);
-    if let Some(file) = &config.facts.file
+    let (world, _orders, _) = world(&config.facts, &clock, &metrics);
+    if let Origin::File(file) = &config.facts.origin
         && let Update::Complete(complete) = FileSource::new(file.clone()).pull(None).await?
         && let Organizations::All(organizations) = complete.organizations
     {
@@ -76,14 +78,24 @@ pub async fn gate(config: Sidecar, clock: Arc<dyn Clock>, load: LoadKeys) -> Res
     Ok(Offline { gate: Gate::new(rules, tokens, world, clock, metrics), keys: status })
 }
 
+/// Where `verify: live` leads in a rule test: the facts of the test are all there is.
+struct Confirmed;
+
+#[async_trait]
+impl Check for Confirmed {
+    async fn check(&self, _: &MembershipId, _: &PermissionSlug, _: &ResourceRef<'_>) -> Result<bool, SourceError> {
+        Ok(true)
+    }
+}
+
 /// What the rules make of one rule test.
 ///
 /// # Errors
 /// [`OfflineError`] when the facts of the test contradict each other.
 pub async fn run_test(rules: &RouteTable, test: &RuleTest, clock: Arc<dyn Clock>) -> Result<Explanation, OfflineError> {
     let metrics = Arc::new(super::metrics()?);
-    let nowhere = crate::config::Facts { file: None, max_staleness: Duration::MAX, max_memory: u64::MAX };
-    let (world, _orders) = world(&nowhere, &clock, &metrics);
+    let nowhere = Facts { max_staleness: Duration::MAX, max_memory: u64::MAX, ..Facts::NONE };
+    let (world, _orders, _) = world(&nowhere, &clock, &metrics);
     let (catalog, organizations) = match &test.facts {
         Some((catalog, organization, rows)) => (catalog.clone(), vec![(organization.clone(), rows.clone())]),
         None => (CatalogRows::default(), Vec::<(OrganizationId, OrganizationRows)>::new()),
@@ -93,7 +105,8 @@ pub async fn run_test(rules: &RouteTable, test: &RuleTest, clock: Arc<dyn Clock>
     let settings = crate::token::Settings { issuers: Vec::new() };
     let keys = Arc::new(KeySets::new(&settings, token_meters(&metrics)));
     let tokens = tokens(&settings, 0, &keys, &metrics);
-    let gate = Gate::new(Rules::new(rules.clone(), &[], Vec::new(), &metrics), tokens, world, clock, metrics);
+    let gate = Gate::new(Rules::new(rules.clone(), &[], Vec::new(), &metrics), tokens, world, clock, metrics)
+        .with_check(Arc::new(Confirmed));
     let request = RequestView {
         method: &test.method,
         target: test.target.as_bytes(),

@@ -3,6 +3,7 @@
 //! The file is read part by part, so that a mistake in one part does not hide one in another. Paths in it are relative to the folder
 //! that it is in.
 
+mod facts;
 pub mod issuer;
 mod listeners;
 mod raw;
@@ -29,6 +30,7 @@ use crate::telemetry::LogSettings;
 use crate::token;
 use crate::yaml::{self, Node, Placed, Problem, Problems};
 
+pub use self::facts::{Facts, Origin, Store, Workos};
 pub use self::tests_in_file::{Expectation, RuleTest};
 
 /// Everything a sidecar runs by.
@@ -62,27 +64,6 @@ pub struct Sidecar {
     pub limits: Limits,
     /// Worker threads of the proxy; `None` = one for each processor.
     pub threads: Option<usize>,
-}
-
-/// Where facts come from.
-#[derive(Debug, Clone)]
-pub struct Facts {
-    /// The file; `None` = no facts.
-    pub file: Option<PathBuf>,
-    /// How old they may be where a route does not say otherwise.
-    pub max_staleness: Duration,
-    /// The most memory they may take, bytes.
-    pub max_memory: u64,
-}
-
-impl Facts {
-    /// Whether the source lists revocations, so that a route can require the list.
-    pub fn lists_revocations(&self) -> bool {
-        match &self.file {
-            // A file lists none, and no source knows of none.
-            Some(_) | None => false,
-        }
-    }
 }
 
 /// Limits that are kept below the proxy.
@@ -321,24 +302,6 @@ impl Reader<'_> {
         limits
     }
 
-    fn facts(&mut self) -> Facts {
-        let none = Facts { file: None, max_staleness: Duration::from_secs(300), max_memory: 512 * 1024 * 1024 };
-        let Some(raw) = self.part::<raw::Facts>("facts") else { return none };
-        let file = match (raw.source, raw.file) {
-            (raw::FactsSource::File, Some(file)) => Some(self.path(&file)),
-            (raw::FactsSource::File, None) => {
-                self.problem_at("facts", "`source: file` needs `file`");
-                None
-            }
-            (raw::FactsSource::None, Some(file)) => {
-                self.problems.push(file.problem("`file` has no use with `source: none`"));
-                None
-            }
-            (raw::FactsSource::None, None) => None,
-        };
-        Facts { file, max_staleness: raw.max_staleness.0, max_memory: raw.max_memory.0 }
-    }
-
     fn rules(
         &mut self,
         upstreams: &[(UpstreamSettings, rules::PathReading)],
@@ -354,7 +317,7 @@ impl Reader<'_> {
         let context = rules::Context {
             upstreams: &upstreams,
             issuers: &issuers,
-            facts: facts.file.is_some(),
+            facts: facts.exist(),
             max_staleness: facts.max_staleness,
             methods: &methods,
         };
@@ -377,8 +340,19 @@ impl Reader<'_> {
     /// What a rule asks for and the source of facts cannot keep is refused, not ignored.
     fn unkept_promises(&mut self, table: &RouteTable, facts: &Facts) {
         for route in table.routes() {
-            if !route.is_public() && route.revocations == rules::Revocations::Require && !facts.lists_revocations() {
-                let message = "`revocations: require` needs a source of facts that lists revocations, which `file` and `none` do not";
+            let promises = [
+                (
+                    !route.is_public()
+                        && route.revocations == rules::Revocations::Require
+                        && !facts.lists_revocations(),
+                    "`revocations: require` needs a source of facts that lists revocations, which only `store` does",
+                ),
+                (
+                    route.verify == rules::Verify::Live && !facts.can_be_checked(),
+                    "`verify: live` needs a source of facts that can be asked, which only `workos` is",
+                ),
+            ];
+            for (_, message) in promises.iter().filter(|(is_made, _)| *is_made) {
                 self.problems.push(route.place.problem(format!("route `{}`: {message}", route.id)));
             }
         }

@@ -176,6 +176,11 @@ impl Shard {
             || self.resource_grant(catalog, member, asked, resource).is_some()
     }
 
+    /// Whether this is a membership of the organization, whatever its status.
+    pub fn has_member(&self, membership: &MembershipId) -> bool {
+        self.member(membership).is_some()
+    }
+
     /// What the shard weighs.
     pub fn memory(&self) -> Memory {
         let names = [self.members.bytes(), self.groups.bytes(), self.resources.bytes()];

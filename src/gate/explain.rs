@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::summary::{CallerSummary, Explanation, FactsSummary, RouteSummary, asks};
-use super::{Gate, RequestView, Rules, Trace, find, revision, split_target};
+use super::{Gate, RequestView, Rules, Trace, find, revision, split_target, verify};
 use crate::domain::{
     Decision, Denial, DenyReason, Facts, Grounds, MembershipId, OrganizationId, Principal, Requirement, UnixSeconds,
     decide,
@@ -256,16 +256,25 @@ impl Gate {
         }
         let facts = view.as_ref().map_or(Facts::Unavailable, View::facts);
         explanation.asks = asks(requirement, principal, facts);
-        match decide(requirement, principal.map(Principal::caller), facts) {
-            Decision::Allow(permit) => Ok(match permit.grounds() {
-                Grounds::Granted(_) => "granted",
-                Grounds::Public => "public",
-                Grounds::Authenticated => "authenticated",
-                Grounds::Preflight => "preflight",
-                Grounds::ShadowOverride(_) => "shadow",
-            }),
-            Decision::Deny(denial) => Err(denial),
+        let permit = match decide(requirement, principal.map(Principal::caller), facts) {
+            Decision::Allow(permit) => permit,
+            Decision::Deny(denial) => return Err(denial),
+        };
+        let membership = principal.and_then(|principal| {
+            principal.membership.clone().or_else(|| view.as_ref()?.shard()?.membership_of(&principal.user))
+        });
+        let questions = verify::questions(route, requirement, principal, membership.as_ref(), view.as_ref())?;
+        drop(view);
+        if let Some(questions) = &questions {
+            self.verify(questions).await?;
         }
+        Ok(match permit.grounds() {
+            Grounds::Granted(_) => "granted",
+            Grounds::Public => "public",
+            Grounds::Authenticated => "authenticated",
+            Grounds::Preflight => "preflight",
+            Grounds::ShadowOverride(_) => "shadow",
+        })
     }
 
     /// The compiled rules, for people.

@@ -8,7 +8,7 @@
 //! resident keep being served.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::{Arrival, Settings};
-use crate::domain::{Clock, OrganizationId, Shard};
+use crate::domain::{Clock, MembershipId, OrganizationId, Shard};
 use crate::telemetry::{Metrics, OrganizationLoad};
 
 /// The most organizations on order.
@@ -62,6 +62,17 @@ pub struct Order {
 #[derive(Debug)]
 pub struct Orders(mpsc::Receiver<Order>);
 
+/// A resident, as whoever keeps it fresh sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    /// Which organization.
+    pub organization: OrganizationId,
+    /// Whether a request looked at it since that was last asked.
+    pub used: bool,
+    /// Uptime at which its facts were proven to be the newest, where that is known of it alone.
+    pub proven: Option<Duration>,
+}
+
 pub(super) struct Residents {
     cache: Cache<OrganizationId, Arc<Resident>, RandomState>,
     pending: Mutex<HashMap<OrganizationId, watch::Receiver<Outcome>>>,
@@ -81,8 +92,14 @@ pub(super) struct Resident {
     /// When it came, by the clock's uptime.
     since: Duration,
     /// Uptime at which it was proven to be the newest.
-    proven: Option<Duration>,
+    proven: Moment,
+    /// Whether a request looked at it since that was last asked.
+    used: AtomicBool,
 }
+
+/// A point of uptime, to the millisecond, that may be missing: in milliseconds, plus one.
+#[derive(Debug)]
+struct Moment(AtomicU64);
 
 /// Whether the working set fits.
 struct Crowding {
@@ -176,6 +193,44 @@ impl Residents {
         there.map(|(organization, _)| organization.as_ref().clone()).collect()
     }
 
+    /// Those that are there, which of them were used since the last call, and since when they are proven.
+    pub(super) fn take_uses(&self) -> Vec<Use> {
+        let there = self.cache.iter().filter(|(_, resident)| resident.shard.load().is_some());
+        there
+            .map(|(organization, resident)| Use {
+                organization: organization.as_ref().clone(),
+                used: resident.take_used(),
+                proven: resident.proven(),
+            })
+            .collect()
+    }
+
+    /// Those that have this membership.
+    pub(super) fn having(&self, membership: &MembershipId) -> Vec<OrganizationId> {
+        let has =
+            |resident: &Resident| resident.shard.load().as_ref().is_some_and(|shard| shard.has_member(membership));
+        let there = self.cache.iter().filter(|(_, resident)| has(resident));
+        there.map(|(organization, _)| organization.as_ref().clone()).collect()
+    }
+
+    /// The longest time ago that any of those that are there were proven to be the newest; `None` when none says so of itself.
+    pub(super) fn oldest(&self) -> Option<Duration> {
+        self.cache.iter().filter_map(|(_, resident)| resident.proven()).min()
+    }
+
+    /// Notes that there is no such organization any more.
+    pub(super) fn end(&self, organization: &OrganizationId, generation: u64, proven: Option<Duration>) {
+        let nothing = Resident {
+            generation,
+            shard: ArcSwapOption::empty(),
+            kibibytes: 1.into(),
+            since: self.crowding.clock.uptime(),
+            proven: Moment::new(proven),
+            used: AtomicBool::new(false),
+        };
+        self.cache.insert(organization.clone(), Arc::new(nothing));
+    }
+
     pub(super) async fn load(&self, organization: &OrganizationId, wait: Duration) -> Result<(), LoadError> {
         let mut done = self.order(organization)?;
         match timeout(wait, done.wait_for(Option::is_some)).await {
@@ -224,7 +279,8 @@ impl Residents {
                         shard: ArcSwapOption::from_pointee(shard),
                         kibibytes: kibibytes.into(),
                         since: self.crowding.clock.uptime(),
-                        proven,
+                        proven: Moment::new(proven),
+                        used: AtomicBool::new(true),
                     };
                     self.cache.insert(order.organization.clone(), Arc::new(resident));
                     // Evicts at once what is too much now, instead of some time later.
@@ -253,11 +309,46 @@ impl Resident {
 
     /// Uptime at which its facts were proven to be the newest, where that is not known for the world as a whole.
     pub(super) fn proven(&self) -> Option<Duration> {
-        self.proven
+        self.proven.get()
     }
 
     pub(super) fn replace(&self, shard: Arc<Shard>) {
         self.shard.store(Some(shard));
+    }
+
+    /// Replaces its facts by newer ones, which were proven to be the newest at another moment.
+    pub(super) fn renew(&self, shard: Arc<Shard>, proven: Option<Duration>) {
+        self.shard.store(Some(shard));
+        self.proven.set(proven);
+    }
+
+    /// Notes that a request looks at it.
+    pub(super) fn touch(&self) {
+        // Written once between two questions: what every request writes, every processor waits for.
+        if !self.used.load(Ordering::Relaxed) {
+            self.used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn take_used(&self) -> bool {
+        self.used.swap(false, Ordering::Relaxed)
+    }
+}
+
+impl Moment {
+    fn new(uptime: Option<Duration>) -> Self {
+        let moment = Self(AtomicU64::new(0));
+        moment.set(uptime);
+        moment
+    }
+
+    fn get(&self) -> Option<Duration> {
+        self.0.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
+    }
+
+    fn set(&self, uptime: Option<Duration>) {
+        let millis = uptime.map_or(0, |uptime| u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX - 1) + 1);
+        self.0.store(millis, Ordering::Relaxed);
     }
 }
 

@@ -260,6 +260,7 @@ impl Compiler<'_> {
             cors_preflight: spec.cors_preflight.unwrap_or_default(),
             tokens,
             max_stream_age: span(&spec.max_stream_age, &defaults.max_stream_age),
+            verify: spec.verify.as_ref().map(|verify| verify.value).unwrap_or_default(),
             method_condition: MethodCondition::new(methods),
             conditions,
             pointers: std::mem::take(&mut self.pointers).into(),

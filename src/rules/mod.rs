@@ -55,7 +55,7 @@ pub use query::QueryError;
 pub use route::{Access, AskTemplate, ClaimCondition, Impersonation, ResourceTemplate, Route};
 pub use spec::{
     AskSpec, ClaimValue, CorsPreflight, DefaultsSpec, EncodedSlash, ImpersonationSpec, MatchSpec, Mode, OnStale,
-    OneOrMore, PathCase, PathReading, RequireSpec, ResourceSpec, Revocations, RouteSpec, TrailingSlash, Weaker,
+    OneOrMore, PathCase, PathReading, RequireSpec, ResourceSpec, Revocations, RouteSpec, TrailingSlash, Verify, Weaker,
 };
 pub use template::{Pointer, Template, TemplateError};
 pub use values::Sources;

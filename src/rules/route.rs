@@ -12,7 +12,7 @@ use super::host::HostPattern;
 use super::method::MethodCondition;
 use super::pattern::PathPattern;
 use super::spec::{
-    ClaimValue, CorsPreflight, EncodedSlash, ImpersonationSpec, Mode, OnStale, PathReading, Revocations,
+    ClaimValue, CorsPreflight, EncodedSlash, ImpersonationSpec, Mode, OnStale, PathReading, Revocations, Verify,
 };
 use super::template::{Pointer, Template};
 use crate::domain::{Denial, DenyReason, Grants, PermissionSlug, Principal, ResourceTypeSlug};
@@ -65,6 +65,8 @@ pub struct Route {
     pub tokens: Option<Box<[Box<str>]>>,
     /// After this time an upgraded or streaming connection is closed.
     pub max_stream_age: Option<Duration>,
+    /// Who has the last word on what the facts allow.
+    pub verify: Verify,
     pub(super) method_condition: MethodCondition,
     pub(super) conditions: Box<[HeaderCondition]>,
     pub(super) pointers: Box<[Pointer]>,
@@ -200,6 +202,16 @@ impl ClaimCondition {
             Some(Value::Array(items)) => items.iter().any(fits),
             Some(claim) => fits(claim),
             None => false,
+        }
+    }
+}
+
+impl Access {
+    /// Whether facts are consulted for every permission asked for, where any is asked for.
+    pub(super) fn is_looked_for_in_facts(&self) -> bool {
+        match self {
+            Self::Public | Self::Authenticated => true,
+            Self::All(asks) | Self::Any(asks) => asks.iter().all(AskTemplate::consults_facts),
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct RouteSpec {
     pub impersonation: Option<Placed<ImpersonationSpec>>,
     /// Overrides `defaults.max_stream_age`.
     pub max_stream_age: Option<Placed<Span>>,
+    /// `facts` (default), or `live`: what the facts allow is asked again at the server they come from, which has the last word.
+    pub verify: Option<Placed<Verify>>,
 }
 
 /// What holds for every rule that does not say otherwise.
@@ -185,6 +187,17 @@ pub enum OnStale {
     Deny,
     /// They are served until `serve_until`.
     Serve,
+}
+
+/// Who has the last word on what the facts allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Derived, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// The facts.
+    #[default]
+    Facts,
+    /// The server that they come from, at the time of the request.
+    Live,
 }
 
 /// What the list of revocations is worth.

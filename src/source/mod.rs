@@ -2,14 +2,16 @@
 
 mod feed;
 mod file;
+pub mod workos;
 
 use async_trait::async_trait;
 
 pub use feed::{FeedClient, FeedError, FeedSettings};
 pub use file::FileSource;
+pub use workos::WorkosSource;
 
 use crate::domain::record::{CatalogRows, OrganizationRows};
-use crate::domain::{OrganizationId, Revision};
+use crate::domain::{MembershipId, OrganizationId, PermissionSlug, ResourceRef, Revision};
 use crate::yaml::Problems;
 
 /// A place that facts are pulled from. Pulled by one task; asked for single organizations by that task's helpers. An implementation bounds
@@ -27,6 +29,26 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// [`SourceError`]; the organization stays unknown for now.
     async fn fetch(&self, organization: &OrganizationId) -> Result<Option<OrganizationRows>, SourceError>;
+
+    /// Whether what is fetched of an organization proves that these are its newest facts, which the answer to a pull does not prove then.
+    fn proves_each_organization(&self) -> bool {
+        false
+    }
+}
+
+/// A server that can be asked for one permission at the moment it matters.
+#[async_trait]
+pub trait Check: Send + Sync + 'static {
+    /// Whether the membership has the permission on the resource now. Answers within a bound.
+    ///
+    /// # Errors
+    /// [`SourceError`]; it is not known then.
+    async fn check(
+        &self,
+        membership: &MembershipId,
+        permission: &PermissionSlug,
+        resource: &ResourceRef<'_>,
+    ) -> Result<bool, SourceError>;
 }
 
 /// The answer to a pull.
@@ -93,5 +115,22 @@ pub enum SourceError {
     Unsettled {
         /// The path.
         origin: String,
+    },
+    /// It changes from one question to the next, so that the answers do not go together.
+    #[error("facts at `{origin}` change while they are read: {what}")]
+    Inconsistent {
+        /// The URL.
+        origin: String,
+        /// What does not go together.
+        what: String,
+    },
+    /// An answer of it cannot be true.
+    #[error("facts at `{origin}` are refused")]
+    Implausible {
+        /// The URL.
+        origin: String,
+        /// Which answer, and why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -51,6 +51,7 @@ pub struct Metrics {
     facts_updates: IntCounterVec,
     facts_anomalies: IntCounterVec,
     organization_loads: IntCounterVec,
+    source_requests: IntCounterVec,
     refused_connections: IntCounterVec,
     config_reloads: IntCounterVec,
     min_revisions: IntCounterVec,
@@ -87,6 +88,8 @@ type OnScrape = Box<dyn Fn(&Metrics) + Send + Sync>;
 pub struct FactsGauges {
     /// Seconds since the last proof of freshness; `+Inf` while there never was one.
     pub age: Gauge,
+    /// Seconds since the last proof for the organization for which it is longest ago.
+    pub oldest: Gauge,
     /// The sequence number of the revision in force; 0 while there is none.
     pub revision: IntGauge,
     /// Organizations in memory.
@@ -145,6 +148,19 @@ pub enum MinRevision {
     Unavailable,
     /// Too many waited already.
     Crowded,
+}
+
+/// How a source answered one request over the network (`result` of `portcullis_facts_requests_total`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceAnswer {
+    /// As it should.
+    Answered,
+    /// With an error that says something about the question.
+    Refused,
+    /// That there were too many questions.
+    Limited,
+    /// With an error of its own, or not at all.
+    Failed,
 }
 
 /// Why a connection or a request ended before any of our hooks saw a request (`reason` of `portcullis_refused_connections_total`).
@@ -214,6 +230,11 @@ impl Metrics {
                 "Organizations loaded on first use.",
                 &["result"],
             )?,
+            source_requests: to.counters(
+                "portcullis_facts_requests_total",
+                "Requests to the server that facts are read from.",
+                &["result"],
+            )?,
             refused_connections: to.counters(
                 "portcullis_refused_connections_total",
                 "Connections or requests refused before they could be judged.",
@@ -239,6 +260,10 @@ impl Metrics {
                 age: to.add(Gauge::new(
                     "portcullis_facts_age_seconds",
                     "Since the facts were last proven to be the newest.",
+                )?)?,
+                oldest: to.add(Gauge::new(
+                    "portcullis_facts_oldest_seconds",
+                    "Since the facts of any organization in memory were last proven to be the newest, at worst.",
                 )?)?,
                 revision: to.gauge("portcullis_facts_revision", "Sequence number of the facts in force.")?,
                 organizations_resident: to.gauge("portcullis_organizations_resident", "Organizations in memory.")?,
@@ -335,6 +360,17 @@ impl Metrics {
         self.min_revisions.with_label_values(&[result]).inc();
     }
 
+    /// Counts a request to the server that facts are read from.
+    pub fn source_answered(&self, result: SourceAnswer) {
+        let result = match result {
+            SourceAnswer::Answered => "answered",
+            SourceAnswer::Refused => "refused",
+            SourceAnswer::Limited => "limited",
+            SourceAnswer::Failed => "failed",
+        };
+        self.source_requests.with_label_values(&[result]).inc();
+    }
+
     /// The counter of connections or requests that were refused for `reason` before they could be judged.
     pub fn refused_connections(&self, reason: RefusedConnection) -> IntCounter {
         let reason = match reason {
@@ -373,11 +409,20 @@ impl Metrics {
 impl FactsGauges {
     /// Shows the facts in force.
     pub fn show(&self, age: Option<Duration>, revision: Option<Revision>, organizations: usize, bytes: usize) {
-        self.age.set(age.map_or(f64::INFINITY, |age| age.as_secs_f64()));
+        self.age.set(seconds(age));
         self.revision.set(revision.map_or(0, |revision| i64::try_from(revision.seq).unwrap_or(i64::MAX)));
         self.organizations_resident.set(i64::try_from(organizations).unwrap_or(i64::MAX));
         self.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
+
+    /// Shows the age of the oldest facts in memory.
+    pub fn show_oldest(&self, age: Option<Duration>) {
+        self.oldest.set(seconds(age));
+    }
+}
+
+fn seconds(age: Option<Duration>) -> f64 {
+    age.map_or(f64::INFINITY, |age| age.as_secs_f64())
 }
 
 impl fmt::Debug for Metrics {

@@ -5,7 +5,7 @@ use crate::domain::Grants;
 use crate::rules::header::HeaderCondition;
 use crate::rules::pattern::PathPattern;
 use crate::rules::route::{Access, AskTemplate, ResourceTemplate};
-use crate::rules::spec::{AskSpec, OnStale, RequireSpec, ResourceSpec, RouteSpec};
+use crate::rules::spec::{AskSpec, OnStale, RequireSpec, ResourceSpec, RouteSpec, Verify};
 use crate::yaml::{Node, Place, Placed};
 
 impl Compiler<'_> {
@@ -91,7 +91,8 @@ impl Compiler<'_> {
             Access::Authenticated => Some("authenticated"),
             Access::All(_) | Access::Any(_) => None,
         };
-        let of_permissions = [("resource", place(&spec.resource)), ("grants", place(&spec.grants))];
+        let of_permissions =
+            [("resource", place(&spec.resource)), ("grants", place(&spec.grants)), ("verify", place(&spec.verify))];
         let of_tokens = [
             ("organization", place(&spec.organization)),
             ("require_claims", place(&spec.require_claims)),
@@ -108,6 +109,12 @@ impl Compiler<'_> {
             (&spec.serve_until, spec.on_stale.or(self.defaults.on_stale).unwrap_or_default())
         {
             self.problem(&until.place, "`serve_until` has no meaning without `on_stale: serve`");
+        }
+        if let Some(verify) = spec.verify.as_ref().filter(|verify| verify.value == Verify::Live)
+            && !access.is_looked_for_in_facts()
+        {
+            let message = "`verify: live` confirms what the facts grant: the rule needs a `resource`, or `grants` other than `token`";
+            self.problem(&verify.place, message);
         }
         if let (Some(weaker), true) = (&spec.weaker, conditions.is_empty()) {
             self.problem(&weaker.place, "`weaker` has no meaning without header conditions");
