@@ -198,6 +198,7 @@ impl Follower {
 
     /// Reads the catalog and the revocations, and lets go of every organization.
     async fn start_over(&mut self) -> Result<Position, SessionError> {
+        let asked = self.feed.clock.uptime();
         let catalog = self.feed.client.catalog().await?;
         let revoked = self.feed.client.revocations().await?;
         let revision = Revision { epoch: catalog.epoch, seq: catalog.seq };
@@ -211,6 +212,8 @@ impl Follower {
         tracing::info!(%revision, "facts are in force");
         let position = Position { epoch: catalog.epoch, seq: catalog.seq, chain: catalog.chain };
         self.loads.start_over(&position);
+        // The catalog was the newest when it was read, and organizations are read from now on.
+        self.feed.world.prove(asked);
         self.position = Some(position.clone());
         if self.feed.everything {
             self.loads.want_everything();

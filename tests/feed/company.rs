@@ -12,6 +12,8 @@ pub fn settings(database: &str) -> Settings {
         SyncKey::hashed("all", sha256(SYNC_KEY), None),
         SyncKey::hashed("some", sha256("sync_some"), Some(["org_allowed".parse().unwrap()].into())),
     ]);
+    // Short enough to be outlived.
+    settings.log_length = 30;
     settings
 }
 
