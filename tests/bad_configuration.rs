@@ -30,6 +30,9 @@ routes:
   - {id: view, match: {path: "/projects/{project}"}, require: "project:view", resource: {type: project, id: "{path.project}"}}
 "#;
 
+/// Where its facts come from.
+const FILE: &str = "source: file, file: facts.yaml";
+
 fn folder(configuration: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("portcullis.yaml"), configuration).unwrap();
@@ -90,6 +93,25 @@ fn every_mistake_is_named_with_its_place_and_nothing_starts() {
         ("issuer: \"https://a.test\"", "issuer: \"${NO_SUCH_VARIABLE_4711}\"", "7:", "NO_SUCH_VARIABLE_4711"),
         ("file: facts.yaml, ", "", "8:8", "`source: file` needs `file`"),
         ("source: file", "source: stoer", "8:", "stoer"),
+        ("source: file", "source: file, url: \"https://a.test\"", "8:28", "`url` has no use with `source: file`"),
+        ("source: file, file: facts.yaml", "source: none, key: sk_1", "8:28", "`key` has no use with `source: none`"),
+        ("source: file, file: facts.yaml", "source: workos, key: sk_1", "8:8", "needs `url`"),
+        ("source: file, file: facts.yaml", "source: workos, url: \"https://a.test\"", "8:8", "needs `key`"),
+        ("source: file", "source: workos", "8:", "`file` has no use with `source: workos`"),
+        (FILE, "source: workos, url: \"http://a.test\", key: k", "8:30", "`insecure: true` accepts it"),
+        (FILE, "source: workos, url: \"https://a.test\", key: k, rate: 0", "8:", "nothing could be asked"),
+        (FILE, "source: workos, url: \"https://a.test\", key: k, check_within: 0s", "8:", "no check could be answered"),
+        (FILE, "source: workos, url: \"https://a.test\", key: k, ttl: {min: 2s, max: 1s}", "8:", "not below it"),
+        (FILE, "source: workos, url: \"https://a.test\", key: k, ttl: {max: 1h}", "8:", "shorter than `ttl.max`"),
+        (FILE, "source: workos, url: \"https://a.test\", key: k, model: {roles: []}", "8:", "unknown key `roles`"),
+        ("resource: {type: project,", "verify: live, resource: {type: project,", "12:", "can be asked"),
+        (
+            "resource: {type: project, id: \"{path.project}\"}",
+            "verify: live",
+            "12:",
+            "needs a `resource`, or `grants` other than `token`",
+        ),
+        ("public: true", "public: true, verify: live", "11:", "`verify` has no meaning"),
         ("32KiB", "32KB", "9:", "expected a size"),
         ("public: true", "publik: true", "11:", "unknown key `publik`"),
         (", public: true", "", "11:", "exactly one of"),

@@ -66,7 +66,7 @@ routes:
             "c.yaml:11:13: unknown key `pth`, expected one of `path`, `methods`, `hosts`, `headers`, `grpc`",
             "c.yaml:12:5: unknown key `requires`, expected one of `id`, `match`, `require`, `authenticated`, `public`, `resource`, \
          `organization`, `require_claims`, `cors_preflight`, `tokens`, `weaker`, `upstream`, `mode`, `grants`, `conceal`, `on_stale`, \
-         `serve_until`, `max_staleness`, `revocations`, `encoded_slash`, `body_limit`, `impersonation`, `max_stream_age`",
+         `serve_until`, `max_staleness`, `revocations`, `encoded_slash`, `body_limit`, `impersonation`, `max_stream_age`, `verify`",
             "c.yaml:13:11: unknown value `off`, expected one of `enforce`, `shadow`",
             "c.yaml:14:5: missing key `id`",
         ]

@@ -68,7 +68,8 @@ fn the_configuration_in_the_sample_pod_loads() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("facts.yaml"), file("facts.yaml")).unwrap();
     let sidecar = config::parse("portcullis.yaml", &file("portcullis.yaml"), folder.path(), &Nothing).unwrap();
-    let facts = config::issuer::read_facts(sidecar.facts.file.as_ref().unwrap()).unwrap();
+    let config::Origin::File(facts) = &sidecar.facts.origin else { panic!("no facts file") };
+    let facts = config::issuer::read_facts(facts).unwrap();
     assert_eq!(facts.organizations.len(), 1);
     let outside = |address: &std::net::SocketAddr| address.ip().is_unspecified();
     assert!(sidecar.status.as_ref().is_some_and(outside), "the kubelet reaches the probes");

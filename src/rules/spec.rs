@@ -1,5 +1,7 @@
 //! The shape of `routes` and `defaults` in YAML: serde and JSON Schema only. Unknown keys are refused; what it means is `compile.rs`.
 
+mod reading;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +13,8 @@ use serde::{Deserialize as Derived, Serialize};
 
 use crate::domain::{Grants, PermissionSlug, ResourceTypeSlug};
 use crate::yaml::{Placed, Size, Span};
+
+pub use self::reading::{PathCase, PathReading, TrailingSlash};
 
 /// One rule: which requests it covers, and what they need to pass.
 #[derive(Debug, Derived, JsonSchema)]
@@ -251,38 +255,6 @@ pub enum CorsPreflight {
 pub enum Weaker {
     /// The author knows.
     Acknowledged,
-}
-
-/// How an upstream reads paths (`upstreams.<name>.paths`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Derived, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct PathReading {
-    /// Whether `/Admin` is `/admin`.
-    pub case: PathCase,
-    /// Whether `/admin/` is `/admin`.
-    pub trailing_slash: TrailingSlash,
-}
-
-/// Whether an upstream distinguishes upper and lower case in paths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Derived, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PathCase {
-    /// It does.
-    #[default]
-    Exact,
-    /// It does not.
-    Ignore,
-}
-
-/// Whether an upstream distinguishes a path with and without a slash at its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Derived, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TrailingSlash {
-    /// It does.
-    #[default]
-    Distinct,
-    /// It does not.
-    Same,
 }
 
 #[derive(Derived)]
