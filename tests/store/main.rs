@@ -16,6 +16,7 @@ mod audit;
 mod checks;
 mod concurrency;
 mod configuration;
+mod crash;
 mod events;
 mod group_assignments;
 mod groups;
