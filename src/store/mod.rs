@@ -51,8 +51,8 @@ mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Any;
 use sqlx::pool::PoolConnection;
+use sqlx::{Any, Connection};
 use tokio::sync::{mpsc, oneshot};
 
 pub use database::{DatabaseError, Engine};
@@ -205,7 +205,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`], and the epoch is the old one.
     pub async fn new_epoch(&self) -> Result<Revision, StoreError> {
-        let mut transaction = self.0.database.write().await?;
+        let mut connection = self.0.database.writer().await?;
+        connection.close_on_drop();
+        let mut transaction = connection.begin_with(self.0.database.engine().begin_write()).await?;
         let head = log::lock(&mut transaction, self.0.database.engine()).await?;
         let mut head = head.ok_or_else(|| StoreError::not_found("log", "of this database"))?;
         head.epoch = Epoch(rand::random());
@@ -220,7 +222,9 @@ impl Store {
     /// [`StoreError`], and everything is still there.
     pub async fn tidy(&self) -> Result<(), StoreError> {
         let now = self.now();
-        let mut transaction = self.0.database.write().await?;
+        let mut connection = self.0.database.writer().await?;
+        connection.close_on_drop();
+        let mut transaction = connection.begin_with(self.0.database.engine().begin_write()).await?;
         idempotency::forget(&mut transaction, now).await?;
         status::forget(&mut transaction, now).await?;
         transaction.commit().await?;

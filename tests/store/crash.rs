@@ -3,14 +3,13 @@
 //!
 //! `PORTCULLIS_CRASHES` says how often; once without it.
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::support::{Api, KEY, Running, postgres};
+use crate::support::process::Process;
+use crate::support::{Running, postgres};
 
 const WRITERS: usize = 16;
 
@@ -24,26 +23,22 @@ struct Told {
 #[test]
 fn what_was_acknowledged_survives_a_kill() {
     let folder = tempfile::tempdir().unwrap();
-    kill_again_and_again(folder.path(), &format!("sqlite://{}", folder.path().join("store.db").display()));
+    kill_again_and_again(&format!("sqlite://{}", folder.path().join("store.db").display()));
     match postgres::database() {
-        Some(database) => kill_again_and_again(folder.path(), &database),
+        Some(database) => kill_again_and_again(&database),
         None => eprintln!("skipped on PostgreSQL, which is not installed"),
     }
 }
 
-fn kill_again_and_again(folder: &Path, database: &str) {
+fn kill_again_and_again(database: &str) {
     let rounds = std::env::var("PORTCULLIS_CRASHES").map_or(1, |rounds| rounds.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let file = folder.join("store.yaml");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let text = format!("version: 1\nlisten: 127.0.0.1:{port}\ndatabase: {database}\napi_keys: [{KEY}]\n");
-    std::fs::write(&file, text).unwrap();
     let mut told = Told::default();
     for round in 0..rounds {
-        let mut process = spawn(&file);
-        let api = Api::at(([127, 0, 0, 1], port).into());
-        let more = runtime.block_on(write_until_killed(&api, &mut process, round));
-        process.wait().unwrap();
+        let more = runtime.block_on(async {
+            let mut process = Process::start(database).await;
+            write_until_killed(&mut process, round).await
+        });
         assert!(!more.permissions.is_empty(), "nothing was acknowledged before the kill");
         runtime.block_on(judge(database, &more));
         told.permissions.extend(more.permissions);
@@ -52,20 +47,10 @@ fn kill_again_and_again(folder: &Path, database: &str) {
     runtime.block_on(judge(database, &told));
 }
 
-fn spawn(file: &Path) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-    command.args(["--log-level", "error", "store", "--config"]).arg(file);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
-}
-
-async fn write_until_killed(api: &Api, process: &mut Child, round: usize) -> Told {
-    while api.try_send("GET", "/ready", None).await != Some(200) {
-        assert!(process.try_wait().unwrap().is_none(), "the store ended by itself");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+async fn write_until_killed(process: &mut Process, round: usize) -> Told {
     let mut writers = JoinSet::new();
     for writer in 0..WRITERS {
-        let api = api.clone();
+        let api = process.client();
         writers.spawn(async move {
             let mut told = Told::default();
             for number in 0.. {
@@ -87,7 +72,7 @@ async fn write_until_killed(api: &Api, process: &mut Child, round: usize) -> Tol
     }
     // Long enough for some hundred writes, and never at the same place.
     tokio::time::sleep(Duration::from_millis(300 + rand::random::<u64>() % 400)).await;
-    process.kill().unwrap();
+    process.kill();
     let mut all = Told::default();
     for told in writers.join_all().await {
         all.permissions.extend(told.permissions);

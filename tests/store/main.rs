@@ -17,6 +17,7 @@ mod checks;
 mod concurrency;
 mod configuration;
 mod crash;
+mod database_faults;
 mod events;
 mod group_assignments;
 mod groups;

@@ -21,6 +21,7 @@
 
 pub mod company;
 pub mod postgres;
+pub mod process;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
