@@ -13,6 +13,7 @@
 
 mod assignments;
 mod audit;
+mod bad_input;
 mod checks;
 mod concurrency;
 mod configuration;
