@@ -92,6 +92,8 @@ pub struct Settings {
     pub request_timeout: Duration,
     /// How many levels of resources there may be below the root: 5 unless set, at most 64 (our decision D7).
     pub max_depth: usize,
+    /// How many resources of one type an organization may have: 5,000 unless set (WorkOS contract R48).
+    pub max_resources_of_type: u32,
     /// For tests: a new database whose foreign keys refuse where they would otherwise cascade, so that a row which was forgotten is noticed.
     #[doc(hidden)]
     pub strict_foreign_keys: bool,
@@ -111,6 +113,7 @@ impl Settings {
             api_keys: ApiKeys::default(),
             request_timeout: Duration::from_secs(30),
             max_depth: 5,
+            max_resources_of_type: 5000,
             strict_foreign_keys: false,
             issuer: None,
             metrics,
