@@ -44,6 +44,8 @@ pub struct StoreFile {
     pub issuer: Option<IssuerSettings>,
     /// Bytes of organizations that are kept in memory for checks.
     pub max_memory: u64,
+    /// How many resources of one type an organization may have.
+    pub max_resources_of_type: u32,
     /// The longest that a request may take.
     pub request_timeout: Duration,
     /// How log lines look.
@@ -113,6 +115,9 @@ struct File {
     /// The most memory that organizations may take.
     #[serde(default = "half_a_gibibyte")]
     max_memory: Size,
+    /// How many resources of one type an organization may have.
+    #[serde(default = "five_thousand")]
+    max_resources_of_type: u32,
     /// The longest that a request may take.
     #[serde(default = "thirty_seconds")]
     request_timeout: Span,
@@ -239,6 +244,7 @@ impl Reader<'_> {
             tls,
             database,
             connections: file.connections.value,
+            max_resources_of_type: file.max_resources_of_type,
             api_keys: ApiKeys::new(api_keys),
             own_key,
             sync_keys,
@@ -340,6 +346,10 @@ fn usual_address() -> Placed<String> {
 
 fn eight() -> Placed<u32> {
     Placed { value: 8, place: default_place() }
+}
+
+fn five_thousand() -> u32 {
+    5000
 }
 
 fn five_minutes() -> Placed<Span> {

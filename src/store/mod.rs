@@ -52,8 +52,8 @@ mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Any;
 use sqlx::pool::PoolConnection;
+use sqlx::{Any, Connection};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use database::{DatabaseError, Engine};
@@ -101,6 +101,8 @@ pub struct Settings {
     pub log_length: u64,
     /// How many levels of resources there may be below the root: 5 unless set, at most 64 (our decision D7).
     pub max_depth: usize,
+    /// How many resources of one type an organization may have: 5,000 unless set (WorkOS contract R48).
+    pub max_resources_of_type: u32,
     /// For tests: a new database whose foreign keys refuse where they would otherwise cascade, so that a row which was forgotten is noticed.
     #[doc(hidden)]
     pub strict_foreign_keys: bool,
@@ -123,6 +125,7 @@ impl Settings {
             log_length: 1_000_000,
             request_timeout: Duration::from_secs(30),
             max_depth: 5,
+            max_resources_of_type: 5000,
             strict_foreign_keys: false,
             issuer: None,
             metrics,
@@ -225,7 +228,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`], and the epoch is the old one.
     pub async fn new_epoch(&self) -> Result<Revision, StoreError> {
-        let mut transaction = self.0.database.write().await?;
+        let mut connection = self.0.database.writer().await?;
+        connection.close_on_drop();
+        let mut transaction = connection.begin_with(self.0.database.engine().begin_write()).await?;
         let head = log::lock(&mut transaction, self.0.database.engine()).await?;
         let mut head = head.ok_or_else(|| StoreError::not_found("log", "of this database"))?;
         head.epoch = Epoch(rand::random());
@@ -240,7 +245,9 @@ impl Store {
     /// [`StoreError`], and everything is still there.
     pub async fn tidy(&self) -> Result<(), StoreError> {
         let now = self.now();
-        let mut transaction = self.0.database.write().await?;
+        let mut connection = self.0.database.writer().await?;
+        connection.close_on_drop();
+        let mut transaction = connection.begin_with(self.0.database.engine().begin_write()).await?;
         idempotency::forget(&mut transaction, now).await?;
         status::forget(&mut transaction, now).await?;
         let Settings { log_age, log_length, .. } = self.0.settings;

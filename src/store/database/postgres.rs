@@ -6,7 +6,7 @@ pub(super) const BEGIN_SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ R
 pub(super) const LOCK_HEAD: &str = "SELECT epoch, seq, chain, oldest FROM head WHERE one = 1 FOR UPDATE";
 /// A store that hangs in the middle of a write must not keep the others waiting for ever.
 pub(super) const GREETING: [&str; 3] =
-    ["SET idle_in_transaction_session_timeout = '10s'", "SET statement_timeout = '60s'", "SET lock_timeout = '10s'"];
+    ["SET idle_in_transaction_session_timeout = '10s'", "SET statement_timeout = '60s'", "SET lock_timeout = '5s'"];
 
 /// The schema with texts that are compared and sorted byte for byte, whatever the database's locale.
 pub(super) fn schema(text: &str) -> String {

@@ -21,6 +21,7 @@
 
 pub mod company;
 pub mod postgres;
+pub mod process;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -141,8 +142,7 @@ impl Running {
         let address = server.address().unwrap();
         let (stop, stopped) = watch::channel(false);
         let served = Some(tokio::spawn(server.serve(stopped)));
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { api: Api { address, client }, store, database, stop, served }
+        Self { api: Api::at(address), store, database, stop, served }
     }
 
     /// Stops it and waits for its end.
@@ -168,6 +168,22 @@ impl std::ops::Deref for Running {
 }
 
 impl Api {
+    /// Asks whoever listens there.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address, client: Client::builder(TokioExecutor::new()).build_http() }
+    }
+
+    /// The status of an answer; `None` when there is no whole one.
+    pub async fn try_send(&self, method: &str, path: &str, body: Option<Value>) -> Option<u16> {
+        let request = hyper::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let request = request.header("authorization", format!("Bearer {KEY}"));
+        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        let response = self.client.request(request.body(Full::from(body)).unwrap()).await.ok()?;
+        let (parts, body) = response.into_parts();
+        body.collect().await.ok()?;
+        Some(parts.status.as_u16())
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, None, &[]).await
     }
