@@ -4,6 +4,7 @@
 //! token, conditions on the token, values of path, query and headers, facts, decision, and only then a body. A request looks at the
 //! rules, the catalog and its organization once and uses only what it saw.
 
+mod changes;
 pub mod explain;
 mod forward;
 mod revision;
@@ -29,6 +30,7 @@ use crate::token::{self, CredentialSource, Place, TokenError, TokenVerifier, Ver
 
 use self::revision::Waiters;
 
+pub use self::changes::Changes;
 pub use self::forward::Forward;
 pub use self::revision::MIN_REVISION;
 pub use self::summary::{Access, AskSummary, CallerSummary, Explanation, FactsSummary, RouteSummary, WhoAnswer};
@@ -107,7 +109,7 @@ pub enum Verdict {
 }
 
 /// What became known of a request on the way to its verdict; for the log and the metrics.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Trace {
     rules: Option<Arc<Rules>>,
     route: Option<usize>,
@@ -122,29 +124,6 @@ pub struct Trace {
     pub facts_age: Option<Duration>,
     /// Uptime from which on what was decided on is too old.
     holds_until: Option<Duration>,
-}
-
-/// What may change the answer to a request.
-pub struct Changes {
-    rules: watch::Receiver<()>,
-    world: watch::Receiver<()>,
-    keys: u64,
-}
-
-impl Changes {
-    /// Whether anything changed since the last call, or since this was made.
-    pub fn any(&mut self, gate: &Gate) -> bool {
-        let keys = std::mem::replace(&mut self.keys, gate.keys_generation());
-        let heard = |of: &mut watch::Receiver<()>| {
-            let has_changed = of.has_changed().unwrap_or(true);
-            if has_changed {
-                of.mark_unchanged();
-            }
-            has_changed
-        };
-        let (rules, world) = (heard(&mut self.rules), heard(&mut self.world));
-        rules || world || keys != self.keys
-    }
 }
 
 impl Rules {
@@ -191,16 +170,6 @@ impl Gate {
         self.tokens.store(Arc::new(tokens));
         self.rules.store(Arc::new(rules));
         self.replaced.send_replace(());
-    }
-
-    /// Hears of whatever may change the answer to a request from now on, time and keys apart: rules and tokens, facts and revocations.
-    pub fn changes(&self) -> Changes {
-        Changes { rules: self.replaced.subscribe(), world: self.world.changes(), keys: self.keys_generation() }
-    }
-
-    /// Grows whenever a key was added, changed or taken away.
-    fn keys_generation(&self) -> u64 {
-        self.tokens.load().verifier.generation()
     }
 
     /// Judges one request, and notes in `trace` what became known of it.
