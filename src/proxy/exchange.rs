@@ -212,7 +212,12 @@ async fn run<T>(
                     if CURRENT.with(|current| current.get().is_none()) {
                         return Poll::Pending;
                     }
-                    watch = Watch::Young(Box::pin(tokio::time::sleep(UNWATCHED)));
+                    let mut young = Box::pin(tokio::time::sleep(UNWATCHED));
+                    let is_pending = young.as_mut().poll(context).is_pending();
+                    watch = Watch::Young(young);
+                    if is_pending {
+                        return Poll::Pending;
+                    }
                 }
                 Watch::Young(young) => {
                     if young.as_mut().poll(context).is_pending() {
