@@ -287,13 +287,18 @@ impl Gate {
         let Some(organization) = organization.filter(|_| requirement.consults_facts()) else {
             return Ok((decide(requirement, caller, Facts::Unavailable), None));
         };
-        if let Some(wanted) = revision::wanted(request.headers)? {
+        let wanted = revision::wanted(request.headers)?;
+        if let Some(wanted) = wanted {
             self.waiters.until(&self.world, wanted, &self.metrics).await?;
         }
         self.resident(organization).await?;
         let Lookup::Ready(view) = self.world.view(organization) else {
             return Err(Denial::because(DenyReason::FactsUnavailable, "the organization had to leave again"));
         };
+        if let Some(wanted) = wanted.filter(|wanted| wanted.epoch != view.revision().epoch) {
+            // Another history may have begun since.
+            revision::reached(&self.world, wanted)?;
+        }
         trace.revision = Some(view.revision());
         self.fresh_enough(route, &view, trace)?;
         let decision = decide(requirement, caller, view.facts());

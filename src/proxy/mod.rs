@@ -279,7 +279,10 @@ impl ProxyHttp for Sidecar {
         passage.upstream_status = Some(response.status.as_u16());
         exchange::answered(response.status.as_u16());
         let protocol = response.headers.get(http::header::UPGRADE).map(HeaderValue::as_bytes);
-        if response.status == 101 && protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket")) {
+        if response.status == 101
+            && session.is_upgrade_req()
+            && protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        {
             connection::switching_to_websocket(session);
         }
         if let Some(forwarded_at) = passage.forwarded_at.take() {
