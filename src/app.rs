@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! proxy …     the request path, as many threads as configured
+//! streams     exchanges that last, decided again
 //! upkeep      keys, facts, signals: on a thread of its own, so that a flood of requests does not starve them
 //! status      live, ready, metrics, explain, world
 //!
@@ -37,6 +38,7 @@ use crate::live::{self, Orders, World};
 use crate::proxy;
 use crate::proxy::connection::{ConnectionMeters, Entrance, OpenConnections};
 use crate::proxy::listen::{BindError, Bound, Doorway, http_proxy};
+use crate::proxy::streams::Streams;
 use crate::proxy::upstream::Upstream;
 use crate::source::workos::HostedError;
 use crate::telemetry::{Build, DecisionLog, Metrics, MetricsError, RefusedConnection, Sink};
@@ -120,6 +122,7 @@ pub struct Addresses {
 pub struct App {
     server: Server,
     addresses: Addresses,
+    world: Arc<World>,
     stop: Stop,
     drain: Drain,
 }
@@ -187,6 +190,8 @@ impl App {
         }
         let mut addresses =
             Addresses { listeners: bound.iter().map(Bound::address).collect(), status: None, admin: None };
+        let streams = Streams::new(Arc::clone(&gate), Arc::clone(&clock), Arc::clone(&metrics), Arc::clone(&log));
+        server.add_service(GenBackgroundService::new("streams".to_owned(), Arc::clone(&streams)));
         let sidecar = proxy::Sidecar::new(config.proxy, Arc::clone(&gate), upstreams, Arc::clone(&metrics), log);
         let meters = ConnectionMeters {
             refused: metrics.refused_connections(RefusedConnection::TooMany),
@@ -199,7 +204,13 @@ impl App {
                 continue;
             }
             let proxy = http_proxy(&conf, sidecar.clone(), is_h2c, config.limits.requests_per_connection);
-            let entrance = Entrance::new(proxy, Arc::clone(&open), config.limits.head_timeout, meters.clone());
+            let entrance = Entrance::new(
+                proxy,
+                Arc::clone(&streams),
+                Arc::clone(&open),
+                config.limits.head_timeout,
+                meters.clone(),
+            );
             server.add_service(Doorway::new(name, entrance, listeners, threads, stop.0.subscribe())?);
         }
 
@@ -236,15 +247,23 @@ impl App {
         }
         let status = Status { listeners: Mutex::new(listeners) };
         server.add_service(GenBackgroundService::new("status".to_owned(), Arc::new(status)));
-        metrics.on_scrape(move |_| world.show(clock.uptime()));
+        metrics.on_scrape({
+            let world = Arc::clone(&world);
+            move |_| world.show(clock.uptime())
+        });
 
         let drain = Drain { stop: stop.clone(), open, timeout: config.limits.shutdown_timeout };
-        Ok(Self { server, addresses, stop, drain })
+        Ok(Self { server, addresses, world, stop, drain })
     }
 
     /// Where this sidecar can be reached, with the ports that were taken.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// The facts and revocations in force, for whoever runs a sidecar inside another process.
+    pub fn world(&self) -> Arc<World> {
+        Arc::clone(&self.world)
     }
 
     /// A handle to stop it from elsewhere.

@@ -4,6 +4,7 @@
 //! token, conditions on the token, values of path, query and headers, facts, decision, and only then a body. A request looks at the
 //! rules, the catalog and its organization once and uses only what it saw.
 
+mod changes;
 pub mod explain;
 mod forward;
 mod revision;
@@ -31,6 +32,7 @@ use crate::token::{self, CredentialSource, Place, TokenError, TokenVerifier, Ver
 
 use self::revision::Waiters;
 
+pub use self::changes::Changes;
 pub use self::forward::Forward;
 pub use self::revision::MIN_REVISION;
 pub use self::summary::{Access, AskSummary, CallerSummary, Explanation, FactsSummary, RouteSummary, WhoAnswer};
@@ -111,7 +113,7 @@ pub enum Verdict {
 }
 
 /// What became known of a request on the way to its verdict; for the log and the metrics.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Trace {
     rules: Option<Arc<Rules>>,
     route: Option<usize>,
@@ -126,29 +128,6 @@ pub struct Trace {
     pub facts_age: Option<Duration>,
     /// Uptime from which on what was decided on is too old.
     holds_until: Option<Duration>,
-}
-
-/// What may change the answer to a request.
-pub struct Changes {
-    rules: watch::Receiver<()>,
-    world: watch::Receiver<()>,
-    keys: u64,
-}
-
-impl Changes {
-    /// Whether anything changed since the last call, or since this was made.
-    pub fn any(&mut self, gate: &Gate) -> bool {
-        let keys = std::mem::replace(&mut self.keys, gate.keys_generation());
-        let heard = |of: &mut watch::Receiver<()>| {
-            let has_changed = of.has_changed().unwrap_or(true);
-            if has_changed {
-                of.mark_unchanged();
-            }
-            has_changed
-        };
-        let (rules, world) = (heard(&mut self.rules), heard(&mut self.world));
-        rules || world || keys != self.keys
-    }
 }
 
 impl Rules {
@@ -196,16 +175,6 @@ impl Gate {
         self.tokens.store(Arc::new(tokens));
         self.rules.store(Arc::new(rules));
         self.replaced.send_replace(());
-    }
-
-    /// Hears of whatever may change the answer to a request from now on, time and keys apart: rules and tokens, facts and revocations.
-    pub fn changes(&self) -> Changes {
-        Changes { rules: self.replaced.subscribe(), world: self.world.changes(), keys: self.keys_generation() }
-    }
-
-    /// Grows whenever a key was added, changed or taken away.
-    fn keys_generation(&self) -> u64 {
-        self.tokens.load().verifier.generation()
     }
 
     /// Judges one request, and notes in `trace` what became known of it.
@@ -329,13 +298,18 @@ impl Gate {
         let Some(organization) = organization.filter(|_| requirement.consults_facts()) else {
             return Ok((decide(requirement, caller, Facts::Unavailable), None));
         };
-        if let Some(wanted) = revision::wanted(request.headers)? {
+        let wanted = revision::wanted(request.headers)?;
+        if let Some(wanted) = wanted {
             self.waiters.until(&self.world, wanted, &self.metrics).await?;
         }
         self.resident(organization).await?;
         let Lookup::Ready(view) = self.world.view(organization) else {
             return Err(Denial::because(DenyReason::FactsUnavailable, "the organization had to leave again"));
         };
+        if let Some(wanted) = wanted.filter(|wanted| wanted.epoch != view.revision().epoch) {
+            // Another history may have begun since.
+            revision::reached(&self.world, wanted)?;
+        }
         trace.revision = Some(view.revision());
         self.fresh_enough(route, &view, trace)?;
         let decision = decide(requirement, caller, view.facts());
