@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A store to ask.
 pub(super) enum StoreClient {
     /// It runs.
-    Running { client: Client<HttpConnector, Full<Bytes>>, base: String, key: String },
+    Running { client: Box<Client<HttpConnector, Full<Bytes>>>, base: String, key: String },
     /// It does not, or cannot be asked.
     Here(Store),
 }
@@ -57,7 +57,7 @@ impl StoreClient {
 
     /// The store that listens at `base`, asked with this key.
     pub(super) fn at(base: String, key: String) -> Self {
-        Self::Running { client: Client::builder(TokioExecutor::new()).build_http(), base, key }
+        Self::Running { client: Box::new(Client::builder(TokioExecutor::new()).build_http()), base, key }
     }
 
     /// Status and body of the answer.

@@ -65,9 +65,9 @@ pub(super) struct Position {
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
     #[error(transparent)]
-    Feed(#[from] FeedError),
+    Feed(#[from] Box<FeedError>),
     #[error("facts are refused")]
-    Install(#[from] InstallError),
+    Install(#[from] Box<InstallError>),
     #[error("the stream proved nothing for {SILENCE:?}")]
     Silence,
     #[error("the stream ended")]
@@ -179,7 +179,7 @@ impl Follower {
         let Position { epoch, seq, chain } = position;
         let resume = Up::Resume { epoch, seq, chain, organizations };
         messages.send(resume).await.map_err(|_| SessionError::End)?;
-        let mut frames = self.feed.client.follow(sent).await?;
+        let mut frames = self.feed.client.follow(sent).await.map_err(Box::new)?;
         match timeout(SILENCE, frames.next()).await.map_err(|_| SessionError::Silence)? {
             Some(Ok(Down::Resumed { head })) => tracing::info!(seq, head, "following the store"),
             Some(Ok(Down::Resync { reason: ResyncReason::Ahead })) => {
@@ -188,7 +188,7 @@ impl Follower {
             }
             Some(Ok(Down::Resync { reason })) => return Err(SessionError::Resync(reason)),
             Some(Ok(_)) => return Err(SessionError::Order),
-            Some(Err(status)) => return Err(self.feed.client.ended(status).into()),
+            Some(Err(status)) => return Err(Box::new(self.feed.client.ended(status)).into()),
             None => return Err(SessionError::End),
         }
         self.loads.resumed(seq);
@@ -199,15 +199,15 @@ impl Follower {
     /// Reads the catalog and the revocations, and lets go of every organization.
     async fn start_over(&mut self) -> Result<Position, SessionError> {
         let asked = self.feed.clock.uptime();
-        let catalog = self.feed.client.catalog().await?;
-        let revoked = self.feed.client.revocations().await?;
+        let catalog = self.feed.client.catalog().await.map_err(Box::new)?;
+        let revoked = self.feed.client.revocations().await.map_err(Box::new)?;
         let revision = Revision { epoch: catalog.epoch, seq: catalog.seq };
         let installed = self.feed.world.start_over(revision, &catalog.rows);
         self.count(FactsUpdate::Complete, installed.is_ok());
         if let Err(InstallError::Rollback { .. }) = &installed {
             self.feed.metrics.facts_rollbacks.inc();
         }
-        installed?;
+        installed.map_err(Box::new)?;
         self.feed.world.revocations().replace(revoked.revocations);
         tracing::info!(%revision, "facts are in force");
         let position = Position { epoch: catalog.epoch, seq: catalog.seq, chain: catalog.chain };
@@ -233,7 +233,7 @@ impl Follower {
             tokio::select! {
                 down = session.frames.next() => match down {
                     Some(Ok(down)) => if self.hear(session, down)? { last_proof = Instant::now() },
-                    Some(Err(status)) => return Err(self.feed.client.ended(status).into()),
+                    Some(Err(status)) => return Err(Box::new(self.feed.client.ended(status)).into()),
                     None => return Err(SessionError::End),
                 },
                 order = orders.next(), if self.loads.has_room() => {
@@ -303,10 +303,10 @@ impl Follower {
         for packed in frame.transactions.iter().filter(|packed| packed.seq > position.seq) {
             let transaction = packed.unpack().map_err(|_| SessionError::Resync(ResyncReason::TooOld))?;
             self.loads.happened(&transaction);
-            let left_behind = self.feed.world.apply(frame.epoch, &transaction)?;
+            let left_behind = self.feed.world.apply(frame.epoch, &transaction).map_err(Box::new)?;
             self.loads.left_behind(left_behind);
         }
-        self.feed.world.pass(frame.epoch, frame.to)?;
+        self.feed.world.pass(frame.epoch, frame.to).map_err(Box::new)?;
         *position = Position { epoch: frame.epoch, seq: frame.to, chain: frame.chain };
         self.count(FactsUpdate::Changes, true);
         Ok(())

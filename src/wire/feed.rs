@@ -221,7 +221,7 @@ impl Packed {
     /// # Errors
     /// It says something of the catalog, or of nobody knows whom, in words that this program does not know: everything has to be read anew.
     pub fn unpack(&self) -> Result<Transaction, serde_json::Error> {
-        let read = |part: &Box<RawValue>| {
+        let read = |part: &RawValue| {
             serde_json::from_str(part.get()).or_else(|error| match serde_json::from_str(part.get()) {
                 Ok(Label::Organization { id, .. }) => {
                     Ok(Part::Organization { id, delta: Delta::Reset(Box::default()) })
@@ -229,7 +229,7 @@ impl Packed {
                 Ok(Label::Catalog(_)) | Err(_) => Err(error),
             })
         };
-        Ok(Transaction { seq: self.seq, parts: self.parts.iter().map(read).collect::<Result<_, _>>()? })
+        Ok(Transaction { seq: self.seq, parts: self.parts.iter().map(|part| read(part)).collect::<Result<_, _>>()? })
     }
 }
 

@@ -57,12 +57,12 @@ struct Load {
     /// What happened since it is followed.
     waiting: Vec<(u64, Delta<OrganizationRecord>)>,
     /// What was read, and as of which transaction.
-    arrived: Option<(u64, Option<Shard>)>,
+    arrived: Option<(u64, Option<Box<Shard>>)>,
 }
 
 /// What came of something that was done beside.
 enum Done {
-    Read { organization: OrganizationId, found: Result<(u64, Option<Shard>), ()> },
+    Read { organization: OrganizationId, found: Result<(u64, Option<Box<Shard>>), ()> },
     Listed(Result<Vec<OrganizationId>, FeedError>),
     Digested { organization: OrganizationId, touched: u64, ours: Option<String>, theirs: Option<String> },
 }
@@ -248,7 +248,7 @@ impl Loads {
         }
     }
 
-    fn arrived(&mut self, organization: &OrganizationId, found: Result<(u64, Option<Shard>), ()>) {
+    fn arrived(&mut self, organization: &OrganizationId, found: Result<(u64, Option<Box<Shard>>), ()>) {
         match found {
             Ok(found) => {
                 if let Some(load) = self.loading.get_mut(organization) {
@@ -321,10 +321,10 @@ impl Loads {
 }
 
 /// The organization after what happened since it was read; `None` when it has to be read again.
-fn caught_up(world: &World, shard: Option<Shard>, since: &[Delta<OrganizationRecord>]) -> Option<Option<Shard>> {
+fn caught_up(world: &World, shard: Option<Box<Shard>>, since: &[Delta<OrganizationRecord>]) -> Option<Option<Shard>> {
     match shard {
         _ if since.iter().any(|delta| matches!(delta, Delta::Reset(_))) => None,
-        Some(shard) => world.advance(shard, since).ok().map(Some),
+        Some(shard) => world.advance(*shard, since).ok().map(Some),
         // It came to be meanwhile.
         None => since.is_empty().then_some(None),
     }
@@ -336,7 +336,7 @@ async fn read(
     world: &Arc<World>,
     epoch: Option<Epoch>,
     organization: &OrganizationId,
-) -> Result<(u64, Option<Shard>), ()> {
+) -> Result<(u64, Option<Box<Shard>>), ()> {
     let answer = client.organization(organization).await.map_err(|error| {
         tracing::warn!(%organization, error = super::describe(&error), "organization cannot be loaded");
     })?;
@@ -348,7 +348,7 @@ async fn read(
     let (world, id) = (Arc::clone(world), organization.clone());
     let built = tokio::task::spawn_blocking(move || world.build(&id, &rows)).await;
     match built {
-        Ok(Ok(shard)) => Ok((answer.seq, Some(shard))),
+        Ok(Ok(shard)) => Ok((answer.seq, Some(Box::new(shard)))),
         Ok(Err(error)) => {
             tracing::error!(%organization, %error, "organization is refused");
             Err(())
