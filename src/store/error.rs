@@ -99,6 +99,9 @@ pub struct FieldError {
     pub field: String,
     /// `too_long`
     pub code: Cow<'static, str>,
+    /// For people, where the hosted service has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Cow<'static, str>>,
 }
 
 /// The body of every error answer.
@@ -120,7 +123,12 @@ pub struct ErrorBody {
 impl FieldError {
     /// `code` says what is wrong with `field`.
     pub fn new(field: impl Into<String>, code: impl Into<Cow<'static, str>>) -> Self {
-        Self { field: field.into(), code: code.into() }
+        Self { field: field.into(), code: code.into(), message: None }
+    }
+
+    /// With words for people.
+    pub fn saying(self, message: &'static str) -> Self {
+        Self { message: Some(message.into()), ..self }
     }
 }
 

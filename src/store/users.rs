@@ -195,12 +195,12 @@ impl Write for NewUser {
         };
         let mut errors = Vec::new();
         if by(tx.connection, "email", &self.email.0).await?.is_some() {
-            errors.push(FieldError::new("email", "email_not_available"));
+            errors.push(FieldError::new("email", "email_not_available").saying("another user has it"));
         }
         if let Some(external_id) = &self.external_id
             && by(tx.connection, "external_id", external_id.as_str()).await?.is_some()
         {
-            errors.push(FieldError::new("external_id", "external_id_already_used"));
+            errors.push(FieldError::new("external_id", "external_id_already_used").saying("another user has it"));
         }
         if !errors.is_empty() {
             let message = "another user has this address or external id".into();

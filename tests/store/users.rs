@@ -22,8 +22,14 @@ fn an_address_is_lower_case_and_belongs_to_one_user() {
         }
         assert!(id(&ada).starts_with("user_"));
         let refused = store.post(USERS, json!({"email": "ADA@example.com", "external_id": "u 1"})).await;
-        assert_eq!(refused.body["errors"][0], json!({"field": "email", "code": "email_not_available"}));
-        assert_eq!(refused.body["errors"][1], json!({"field": "external_id", "code": "external_id_already_used"}));
+        assert_eq!(
+            refused.body["errors"][0],
+            json!({"field": "email", "code": "email_not_available", "message": "another user has it"})
+        );
+        assert_eq!(
+            refused.body["errors"][1],
+            json!({"field": "external_id", "code": "external_id_already_used", "message": "another user has it"})
+        );
         refused.is_error(400, "user_creation_error");
         assert_eq!(store.get(&format!("{USERS}/{}", id(&ada))).await.is(200), ada);
         assert_eq!(store.get(&format!("{USERS}/external_id/u%201")).await.is(200), ada);
