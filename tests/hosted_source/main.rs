@@ -1,7 +1,17 @@
 //! A sidecar whose facts come through the WorkOS API alone, with our own store as the server, and in between a proxy that counts, changes
 //! and withholds answers.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    clippy::wrong_self_convention,
+    clippy::zombie_processes,
+    reason = "a test fails by panicking, says what it skipped, and ends with its process"
+)]
 
 #[path = "../store/support/mod.rs"]
 mod api;
