@@ -46,7 +46,7 @@ fn the_shipped_configuration_loads_with_its_model() {
     assert!(config.database.starts_with("sqlite://") && config.database.ends_with("data/store.db"));
     assert_eq!(config.model.unwrap().roles.len(), 5);
     assert_eq!(config.own_key.unwrap().as_str(), "sk_portcullis_api_key");
-    assert_eq!(config.sync_keys[0].organizations, None);
+    assert_eq!(config.sync_keys.all()[0].organizations(), None);
     let issuer = config.issuer.unwrap();
     assert_eq!((issuer.client_id.as_str(), issuer.token_lifetime), ("client_dev", Duration::from_secs(300)));
 }
@@ -85,7 +85,7 @@ fn what_is_not_written_has_the_documented_default() {
     assert_eq!((config.connections, config.max_memory), (8, 512 * 1024 * 1024));
     assert_eq!(config.max_resources_of_type, 5000);
     assert_eq!((config.request_timeout, config.log_format), (Duration::from_secs(30), Format::Json));
-    assert!(config.tls.is_none() && config.model.is_none() && config.issuer.is_none() && config.sync_keys.is_empty());
+    assert!(config.tls.is_none() && config.model.is_none() && config.issuer.is_none() && config.sync_keys.all().is_empty());
 }
 
 #[test]
@@ -114,9 +114,10 @@ fn keys_are_kept_as_hashes_with_their_scopes() {
     assert!(admit("sk_key", Scope::Mint) && admit("sk_reader", Scope::Read));
     assert!(!admit("sk_reader", Scope::Write) && !admit("sk_other", Scope::Read));
     let text = format!("{LEAST}sync_keys: [{{name: edge, sha256: {hash}, organizations: [org_1]}}, sk_all]\n");
-    let keys = parse(&text).unwrap().sync_keys;
-    assert_eq!((keys[0].name.as_str(), keys[1].name.as_str()), ("edge", "sync_key_2"));
-    assert_eq!(keys[0].organizations.as_ref().map(std::collections::BTreeSet::len), Some(1));
+    let parsed = parse(&text).unwrap();
+    let keys = parsed.sync_keys.all();
+    assert_eq!((keys[0].name(), keys[1].name()), ("edge", "sync_key_2"));
+    assert_eq!(keys[0].organizations().map(std::collections::BTreeSet::len), Some(1));
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

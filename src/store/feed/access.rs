@@ -40,6 +40,16 @@ impl SyncKey {
     pub fn hashed(name: &str, sha256: [u8; 32], organizations: Option<BTreeSet<OrganizationId>>) -> Self {
         Self { name: name.into(), sha256, organizations: organizations.map(Arc::new) }
     }
+
+    /// What it is known by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whose facts it may read; `None` = all.
+    pub fn organizations(&self) -> Option<&BTreeSet<OrganizationId>> {
+        self.organizations.as_deref()
+    }
 }
 
 impl fmt::Debug for SyncKey {
@@ -52,6 +62,11 @@ impl SyncKeys {
     /// These keys and no others.
     pub fn new(keys: Vec<SyncKey>) -> Self {
         Self(keys)
+    }
+
+    /// All of them.
+    pub fn all(&self) -> &[SyncKey] {
+        &self.0
     }
 }
 
