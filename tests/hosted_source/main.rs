@@ -2,6 +2,12 @@
 //! and withholds answers.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::wrong_self_convention,
+    clippy::zombie_processes,
+    reason = "the stores' support reads like its tests"
+)]
 
 #[path = "../store/support/mod.rs"]
 mod api;
