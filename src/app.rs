@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! proxy …     the request path, as many threads as configured
+//! streams     exchanges that last, decided again
 //! upkeep      keys, facts, signals: on a thread of its own, so that a flood of requests does not starve them
 //! status      live, ready, metrics, explain, world
 //!
@@ -24,18 +25,20 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::background::{BackgroundService, GenBackgroundService};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
 use self::feeding::{Feeding, Upkept};
 use self::reload::Reloader;
 use crate::admin::{self, Admin};
-use crate::config::{Facts, Origin, Sidecar};
-use crate::domain::{Clock, UnixSeconds};
+use crate::config::{Facts, Origin, Sidecar, Store};
+use crate::domain::{Clock, OrganizationId, UnixSeconds};
 use crate::gate::{Gate, Rules, Tokens};
 use crate::live::{self, Orders, World};
 use crate::proxy;
 use crate::proxy::connection::{ConnectionMeters, Entrance, OpenConnections};
 use crate::proxy::listen::{BindError, Bound, Doorway, http_proxy};
+use crate::proxy::streams::Streams;
 use crate::proxy::upstream::Upstream;
 use crate::source::workos::HostedError;
 use crate::telemetry::{Build, DecisionLog, Metrics, MetricsError, RefusedConnection, Sink};
@@ -119,6 +122,7 @@ pub struct Addresses {
 pub struct App {
     server: Server,
     addresses: Addresses,
+    world: Arc<World>,
     stop: Stop,
     drain: Drain,
 }
@@ -149,7 +153,7 @@ impl App {
         // Before Pingora installs its own choice.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let bound = config.listeners.into_iter().map(|listener| listener.bind()).collect::<Result<Vec<_>, _>>()?;
-        let (world, orders) = world(&config.facts, &clock, &metrics);
+        let (world, orders, released) = world(&config.facts, &clock, &metrics);
         let upstream_names: Vec<String> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
         let keys = Arc::new(KeySets::new(&config.tokens, token_meters(&metrics)));
         let tokens = tokens(&config.tokens, config.token_cache_bytes, &keys, &metrics);
@@ -186,6 +190,8 @@ impl App {
         }
         let mut addresses =
             Addresses { listeners: bound.iter().map(Bound::address).collect(), status: None, admin: None };
+        let streams = Streams::new(Arc::clone(&gate), Arc::clone(&clock), Arc::clone(&metrics), Arc::clone(&log));
+        server.add_service(GenBackgroundService::new("streams".to_owned(), Arc::clone(&streams)));
         let sidecar = proxy::Sidecar::new(config.proxy, Arc::clone(&gate), upstreams, Arc::clone(&metrics), log);
         let meters = ConnectionMeters {
             refused: metrics.refused_connections(RefusedConnection::TooMany),
@@ -198,12 +204,18 @@ impl App {
                 continue;
             }
             let proxy = http_proxy(&conf, sidecar.clone(), is_h2c, config.limits.requests_per_connection);
-            let entrance = Entrance::new(proxy, Arc::clone(&open), config.limits.head_timeout, meters.clone());
+            let entrance = Entrance::new(
+                proxy,
+                Arc::clone(&streams),
+                Arc::clone(&open),
+                config.limits.head_timeout,
+                meters.clone(),
+            );
             server.add_service(Doorway::new(name, entrance, listeners, threads, stop.0.subscribe())?);
         }
 
         let needs_facts = config.facts.exist();
-        let facts = feeding.map(|feeding| feeding.begin(&world, &clock, &metrics, orders));
+        let facts = feeding.map(|feeding| feeding.begin(&world, &clock, &metrics, orders, released));
         let upkeep = Upkeep { facts: Mutex::new(facts), reloader: Arc::clone(&reloader) };
         server.add_service(GenBackgroundService::new("upkeep".to_owned(), Arc::new(upkeep)));
 
@@ -235,15 +247,23 @@ impl App {
         }
         let status = Status { listeners: Mutex::new(listeners) };
         server.add_service(GenBackgroundService::new("status".to_owned(), Arc::new(status)));
-        metrics.on_scrape(move |_| world.show(clock.uptime()));
+        metrics.on_scrape({
+            let world = Arc::clone(&world);
+            move |_| world.show(clock.uptime())
+        });
 
         let drain = Drain { stop: stop.clone(), open, timeout: config.limits.shutdown_timeout };
-        Ok(Self { server, addresses, stop, drain })
+        Ok(Self { server, addresses, world, stop, drain })
     }
 
     /// Where this sidecar can be reached, with the ports that were taken.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// The facts and revocations in force, for whoever runs a sidecar inside another process.
+    pub fn world(&self) -> Arc<World> {
+        Arc::clone(&self.world)
     }
 
     /// A handle to stop it from elsewhere.
@@ -257,13 +277,25 @@ impl App {
     }
 }
 
-fn world(facts: &Facts, clock: &Arc<dyn Clock>, metrics: &Arc<Metrics>) -> (Arc<World>, Orders) {
+/// The world, what is ordered by requests, and what had to leave.
+fn world(
+    facts: &Facts,
+    clock: &Arc<dyn Clock>,
+    metrics: &Arc<Metrics>,
+) -> (Arc<World>, Orders, UnboundedReceiver<OrganizationId>) {
     let mut settings = live::Settings { max_memory: facts.max_memory, ..live::Settings::default() };
     if matches!(facts.origin, Origin::Workos(_)) {
         settings.load_wait = feeding::LOAD_WAIT;
     }
-    let (world, orders) = World::new(settings, Arc::clone(clock), Arc::clone(metrics), Box::new(|_| {}));
-    (Arc::new(world), orders)
+    if let Origin::Store(Store { everything: true, .. }) = facts.origin {
+        // All of them are wanted, whatever they weigh.
+        settings.max_memory = u64::MAX;
+    }
+    let (release, released) = unbounded_channel();
+    // An error means that nobody follows them.
+    let on_release = Box::new(move |organization: &OrganizationId| _ = release.send(organization.clone()));
+    let (world, orders) = World::new(settings, Arc::clone(clock), Arc::clone(metrics), on_release);
+    (Arc::new(world), orders, released)
 }
 
 fn token_meters(metrics: &Metrics) -> Meters {

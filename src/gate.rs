@@ -4,8 +4,11 @@
 //! token, conditions on the token, values of path, query and headers, facts, decision, and only then a body. A request looks at the
 //! rules, the catalog and its organization once and uses only what it saw.
 
+mod changes;
 pub mod explain;
 mod forward;
+mod revision;
+mod revoked;
 mod summary;
 mod verify;
 mod who;
@@ -15,6 +18,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, Method, header};
+use tokio::sync::watch;
 
 use crate::domain::{
     Clock, Decision, Denial, DenyReason, Facts, OrganizationId, Principal, Requirement, Revision, Standing, TokenFault,
@@ -26,15 +30,13 @@ use crate::source::Check;
 use crate::telemetry::{Metrics, RouteMeter, RouteMeters};
 use crate::token::{self, CredentialSource, Place, TokenError, TokenVerifier, Verified, credential};
 
+use self::revision::Waiters;
+
+pub use self::changes::Changes;
 pub use self::forward::Forward;
+pub use self::revision::MIN_REVISION;
 pub use self::summary::{Access, AskSummary, CallerSummary, Explanation, FactsSummary, RouteSummary, WhoAnswer};
 pub use self::who::WhoRequest;
-
-/// The header by which a client asks for facts at least as new as what it has seen (`docs/decisions.md`).
-pub const MIN_REVISION: &str = "x-portcullis-min-revision";
-
-/// A minimum revision this far ahead of what is in force was never given out by the store.
-const FAR_FUTURE: u64 = 1_000_000;
 
 /// Decides requests.
 pub struct Gate {
@@ -43,6 +45,9 @@ pub struct Gate {
     world: Arc<World>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+    waiters: Waiters,
+    /// Says that rules and tokens were replaced.
+    replaced: watch::Sender<()>,
     /// Asked where a route says `verify: live`.
     check: Option<Arc<dyn Check>>,
 }
@@ -108,7 +113,7 @@ pub enum Verdict {
 }
 
 /// What became known of a request on the way to its verdict; for the log and the metrics.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Trace {
     rules: Option<Arc<Rules>>,
     route: Option<usize>,
@@ -121,6 +126,8 @@ pub struct Trace {
     pub revision: Option<Revision>,
     /// How old they were.
     pub facts_age: Option<Duration>,
+    /// Uptime from which on what was decided on is too old.
+    holds_until: Option<Duration>,
 }
 
 impl Rules {
@@ -151,14 +158,23 @@ impl Rules {
 impl Gate {
     /// A gate that judges by `rules`, `tokens` and the facts of `world`.
     pub fn new(rules: Rules, tokens: Tokens, world: Arc<World>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        let (rules, tokens) = (ArcSwap::from_pointee(rules), ArcSwap::from_pointee(tokens));
-        Self { rules, tokens, world, clock, metrics, check: None }
+        Self {
+            rules: ArcSwap::from_pointee(rules),
+            tokens: ArcSwap::from_pointee(tokens),
+            world,
+            clock,
+            metrics,
+            waiters: Waiters::default(),
+            replaced: watch::Sender::new(()),
+            check: None,
+        }
     }
 
     /// Replaces rules and tokens together; requests in flight finish with what they started with.
     pub fn replace(&self, rules: Rules, tokens: Tokens) {
         self.tokens.store(Arc::new(tokens));
         self.rules.store(Arc::new(rules));
+        self.replaced.send_replace(());
     }
 
     /// Judges one request, and notes in `trace` what became known of it.
@@ -260,6 +276,7 @@ impl Gate {
             let detail = format!("issuer `{}` has no tokens in `{}`", principal.issuer, credential.source());
             return Err(Denial::because(DenyReason::BadToken(TokenFault::Issuer), detail));
         }
+        revoked::check(&self.world, &*self.clock, route, &principal, trace)?;
         if credential.place() == Place::Cookie {
             same_site(request, &rules.csrf_origins)?;
         }
@@ -281,13 +298,20 @@ impl Gate {
         let Some(organization) = organization.filter(|_| requirement.consults_facts()) else {
             return Ok((decide(requirement, caller, Facts::Unavailable), None));
         };
+        let wanted = revision::wanted(request.headers)?;
+        if let Some(wanted) = wanted {
+            self.waiters.until(&self.world, wanted, &self.metrics).await?;
+        }
         self.resident(organization).await?;
         let Lookup::Ready(view) = self.world.view(organization) else {
             return Err(Denial::because(DenyReason::FactsUnavailable, "the organization had to leave again"));
         };
+        if let Some(wanted) = wanted.filter(|wanted| wanted.epoch != view.revision().epoch) {
+            // Another history may have begun since.
+            revision::reached(&self.world, wanted)?;
+        }
         trace.revision = Some(view.revision());
         self.fresh_enough(route, &view, trace)?;
-        new_enough(request.headers, view.revision())?;
         let decision = decide(requirement, caller, view.facts());
         Ok((decision, Some(view)))
     }
@@ -305,8 +329,14 @@ impl Gate {
     }
 
     fn fresh_enough(&self, route: &Route, view: &View, trace: &mut Trace) -> Result<(), Denial> {
-        let freshness = view.freshness(self.clock.uptime());
+        let uptime = self.clock.uptime();
+        let freshness = view.freshness(uptime);
         trace.facts_age = freshness.age;
+        let bound = match route.on_stale {
+            OnStale::Deny => route.max_staleness,
+            OnStale::Serve => route.max_staleness.max(route.serve_until),
+        };
+        trace.holds_for(bound.saturating_sub(freshness.age.unwrap_or_default()), uptime);
         match freshness.standing(route.max_staleness) {
             Standing::Fresh => return Ok(()),
             Standing::Degraded => {}
@@ -357,6 +387,21 @@ impl Trace {
     /// Whether the route answers 404 for 403.
     pub fn conceals(&self) -> bool {
         self.route().is_some_and(|route| route.conceal)
+    }
+
+    /// Uptime from which on the facts or revocations that were looked at are too old; `None` when none were needed.
+    pub fn holds_until(&self) -> Option<Duration> {
+        self.holds_until
+    }
+
+    fn holds_for(&mut self, time: Duration, uptime: Duration) {
+        let until = uptime.saturating_add(time);
+        self.holds_until = Some(self.holds_until.map_or(until, |earlier| earlier.min(until)));
+    }
+
+    /// After this time an exchange that the rule permitted ends.
+    pub fn max_stream_age(&self) -> Option<Duration> {
+        self.route()?.max_stream_age
     }
 
     /// The id of the rule that covers the request.
@@ -422,25 +467,4 @@ fn same_site(request: &RequestView<'_>, origins: &[Box<str>]) -> Result<(), Deni
         return Ok(());
     }
     Err(Denial::because(DenyReason::CrossSite, "neither `sec-fetch-site` nor `origin` shows that it came from here"))
-}
-
-/// Holds the revision in force against the one that the client has seen. Another epoch's numbers say nothing about this one.
-fn new_enough(headers: &HeaderMap, applied: Revision) -> Result<(), Denial> {
-    if !headers.contains_key(const { HeaderName::from_static(MIN_REVISION) }) {
-        return Ok(());
-    }
-    let bad = |detail: String| Denial::because(DenyReason::BadRevision, detail);
-    let value = single_header(headers, MIN_REVISION).map_err(|repeated| bad(repeated.to_string()))?;
-    let text = value.and_then(|value| value.to_str().ok()).ok_or_else(|| bad("the revision is not text".to_owned()))?;
-    let wanted: Revision = text.parse().map_err(|error: crate::domain::IdError| bad(error.to_string()))?;
-    if wanted.epoch != applied.epoch || wanted.seq <= applied.seq {
-        return Ok(());
-    }
-    if wanted.seq - applied.seq > FAR_FUTURE {
-        return Err(bad(format!("revision {wanted} lies far ahead of {applied}")));
-    }
-    Err(Denial::because(
-        DenyReason::RevisionUnavailable,
-        format!("revision {wanted} was asked for, {applied} is in force"),
-    ))
 }

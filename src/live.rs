@@ -6,11 +6,12 @@
 
 mod generation;
 mod residents;
+mod revocations;
 mod turn;
 mod view;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tokio::sync::watch;
 
 pub use generation::InstallError;
 pub use residents::{LoadError, Order, Orders, Released, Use};
+pub use revocations::Revocations;
 pub use view::{Lookup, View};
 
 use self::generation::{Everything, Generation, Preloaded};
@@ -70,6 +72,9 @@ pub struct World {
     changed: watch::Sender<()>,
     /// Uptime of the last proof of freshness in milliseconds, plus one; 0 while there was none.
     proven: AtomicU64,
+    /// Whether there was one since the history in force began.
+    proven_in_epoch: AtomicBool,
+    revocations: Revocations,
     metrics: Arc<Metrics>,
 }
 
@@ -102,6 +107,8 @@ impl World {
     ///
     /// The [`Orders`] are for whoever loads organizations; dropped, every load fails.
     pub fn new(settings: Settings, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, released: Released) -> (Self, Orders) {
+        let changed = watch::Sender::new(());
+        let revocations = Revocations::new(Arc::clone(&clock), changed.clone());
         let (residents, orders) = Residents::new(&settings, clock, Arc::clone(&metrics), released);
         let nothing = Generation {
             number: 0,
@@ -115,8 +122,10 @@ impl World {
             residents,
             installing: Mutex::default(),
             turn: Turn::default(),
-            changed: watch::Sender::new(()),
+            changed,
             proven: AtomicU64::new(0),
+            proven_in_epoch: AtomicBool::new(false),
+            revocations,
             metrics,
         };
         (world, orders)
@@ -206,6 +215,14 @@ impl World {
         Ok(())
     }
 
+    /// Puts a catalog in force, and has every organization loaded anew: what happened since the residents were loaded is not known.
+    ///
+    /// # Errors
+    /// [`InstallError`], and nothing has changed.
+    pub fn start_over(&self, revision: Revision, catalog: &CatalogRows) -> Result<(), InstallError> {
+        self.install(revision, catalog, |_| Ok(Preloaded::OnDemand))
+    }
+
     fn install(
         &self,
         revision: Revision,
@@ -290,6 +307,10 @@ impl World {
     }
 
     fn put_in_force(&self, generation: Generation) {
+        let epoch = |generation: &Generation| generation.revision.map(|revision| revision.epoch);
+        if epoch(&self.current.load()) != epoch(&generation) {
+            self.proven_in_epoch.store(false, Ordering::Release);
+        }
         self.turn.write(|| self.current.store(Arc::new(generation)));
         self.changed.send_replace(());
     }
@@ -351,9 +372,27 @@ impl World {
         if self.current.load().number != generation {
             return Err(order);
         }
+        if arrival.as_ref().is_ok_and(|arrival| arrival.proven.is_some()) {
+            self.proven_in_epoch.store(true, Ordering::Release);
+        }
         let load = self.residents.settle(order, generation, arrival.map_err(|()| OrganizationLoad::Failed));
         self.metrics.organization_loaded(load);
         Ok(())
+    }
+
+    /// The next shard after these changes of an organization that is not resident yet.
+    ///
+    /// # Errors
+    /// [`BuildError`]; it has to be read again.
+    pub fn advance(&self, shard: Shard, deltas: &[Delta<OrganizationRecord>]) -> Result<Shard, BuildError> {
+        let catalog = Arc::clone(&self.current.load().catalog);
+        let next = |shard: Shard, delta| shard.advance(&catalog, delta).map(|built| self.noted(built));
+        deltas.iter().try_fold(shard, next)
+    }
+
+    /// An order for `organization` that no request waits for; `None` when it is resident, or on order already.
+    pub fn preload(&self, organization: &OrganizationId) -> Option<Order> {
+        if self.is_resident(organization) { None } else { self.residents.preload(organization) }
     }
 
     /// Replaces a resident by what was read of it while `generation` was in force. Nothing happens when another generation is, when it is
@@ -395,7 +434,7 @@ impl World {
         Some(uptime.saturating_sub(oldest))
     }
 
-    /// Hears of whatever comes into force from now on.
+    /// Hears of whatever comes into force from now on, facts or revocations.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
@@ -420,6 +459,19 @@ impl World {
     pub fn prove(&self, uptime: Duration) {
         let millis = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX - 1);
         self.proven.fetch_max(millis.saturating_add(1), Ordering::Relaxed);
+        self.proven_in_epoch.store(true, Ordering::Release);
+        self.revocations.world_proven(uptime);
+    }
+
+    /// Whether facts were proven to be the newest since the history in force began: before that, they may be those of a restored
+    /// backup which somebody else has moved beyond already.
+    pub fn is_proven_in_epoch(&self) -> bool {
+        self.proven_in_epoch.load(Ordering::Acquire)
+    }
+
+    /// The revocations in force.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
     }
 
     /// How old the facts in force are at `uptime`.
@@ -465,6 +517,7 @@ impl World {
         let summary = self.summary(uptime);
         let age = self.freshness(uptime).age;
         self.metrics.facts.show(age, self.revision(), summary.organizations_resident, summary.bytes);
+        self.metrics.revocations.show(self.revocations.freshness(uptime).age, self.revocations.count());
         self.metrics.facts.show_oldest(self.oldest(uptime));
     }
 }

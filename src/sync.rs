@@ -3,6 +3,7 @@
 //! Freshness is proven by an answer, and as of the moment the question was asked: facts may have changed right after. A source that does
 //! not answer, or answers with what cannot be accepted, proves nothing; the last good facts stay in force and grow older.
 
+pub mod feed;
 mod refresh;
 
 use std::sync::Arc;

@@ -4,6 +4,10 @@
 
 mod support;
 
+use std::time::{Duration, Instant};
+
+use portcullis::domain::Revision;
+use portcullis::{wire, yaml};
 use support::upstream::RecordingUpstream;
 use support::{Outcome, System, alice, nowhere, token};
 
@@ -125,6 +129,30 @@ fn without_keys_and_facts_requests_that_need_them_wait_for_a_retry() {
     });
     let answer = system.get("/projects/42").with(&alice().sign()).is_refused(503, "facts_unavailable");
     assert_eq!(answer.field("retry-after"), Some("1"));
+}
+
+#[test]
+fn a_revision_that_comes_into_force_in_time_is_waited_for() {
+    let system = system();
+    let alice = alice().sign();
+    let in_force = system.world.revision().unwrap();
+    let next = Revision { seq: in_force.seq + 1, ..in_force };
+    let company = yaml::parse("facts.yaml", support::COMPANY, None).unwrap();
+    let facts = wire::Facts::read(&company, &|_| panic!("no model file")).unwrap();
+    let mut connection = system.connect();
+    let begun = Instant::now();
+    let ask = |target: &str| system.get(target).with(&alice).field("x-portcullis-min-revision", &next.to_string());
+    connection.send(ask("/projects/42").bytes());
+    system.until("it is on its way", |_| begun.elapsed() > Duration::from_millis(40));
+    system.world.install_all(next, &facts.catalog, facts.organizations).unwrap();
+    assert_eq!(connection.answer().unwrap().status, 200);
+    assert!(begun.elapsed() >= Duration::from_millis(40));
+    let [arrived] = <[_; 1]>::try_from(system.upstream.take()).unwrap();
+    assert_eq!(arrived.value("x-portcullis-revision"), Some(next.to_string()));
+    assert_eq!(system.metric(r#"portcullis_min_revision_total{result="waited"}"#), 1.0);
+    // Another history, and the facts are known to be the newest of this one.
+    system.get("/projects/42").with(&alice).field("x-portcullis-min-revision", "r1.00000000000000aa.7").passes();
+    assert_eq!(system.metric(r#"portcullis_min_revision_total{result="other_history"}"#), 1.0);
 }
 
 #[test]

@@ -140,7 +140,7 @@ fn what_is_not_kept_yet_is_refused_and_not_ignored() {
     let shipped = std::fs::read_to_string(path("config/quickstart/portcullis.yaml")).unwrap();
     for (line, problem) in [
         ("defaults: {revocations: require}", "route `me`: `revocations: require` needs a source of facts"),
-        ("defaults: {max_stream_age: 1h}", "route `me`: `max_stream_age` is not kept by this version"),
+        ("defaults: {max_stream_age: 999ms}", "max_stream_age `999ms` is shorter than `1s`"),
         ("limits: {connections: 0}", "`connections` is 0: nothing could pass"),
         ("header_prefix: 'x y'", "`x y` is not what the name of a header can begin with"),
     ] {

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
-use crate::config::{Facts, Origin};
-use crate::domain::Clock;
+use crate::config::{Facts, Origin, Store};
+use crate::domain::{Clock, OrganizationId};
 use crate::live::{Orders, World};
 use crate::source::workos::HostedError;
-use crate::source::{Check, FileSource, Source, WorkosSource};
+use crate::source::{Check, FeedClient, FileSource, Source, WorkosSource};
+use crate::sync::feed::Feed;
 use crate::sync::{Loop, Refresher, Settings, Ttl};
 use crate::telemetry::Metrics;
 
@@ -19,14 +21,24 @@ pub(super) const LOAD_WAIT: Duration = Duration::from_secs(2);
 /// A source, about to be pulled from.
 pub(super) enum Feeding {
     File(FileSource),
+    Store(Store),
     Workos { source: Arc<WorkosSource>, ttl: Ttl, events: Option<Duration> },
 }
 
-/// The loop, and the refresher beside it where there has to be one.
-pub(super) struct Upkept {
-    facts: Loop,
-    orders: Orders,
-    refresher: Option<Refresher>,
+/// What keeps the facts coming.
+pub(super) enum Upkept {
+    /// The loop, and the refresher beside it where there has to be one.
+    Pulled { facts: Loop, orders: Orders, refresher: Option<Box<Refresher>> },
+    /// The follower of a store's feed. Its client is made where it runs.
+    Followed { follow: Follow, orders: Orders, released: UnboundedReceiver<OrganizationId> },
+}
+
+/// What a follower is made of.
+pub(super) struct Follow {
+    store: Store,
+    world: Arc<World>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
 }
 
 impl Feeding {
@@ -39,6 +51,7 @@ impl Feeding {
         Ok(match &facts.origin {
             Origin::Nowhere => None,
             Origin::File(file) => Some(Self::File(FileSource::new(file.clone()))),
+            Origin::Store(store) => Some(Self::Store(store.clone())),
             Origin::Workos(workos) => {
                 let source = WorkosSource::new(workos.server.clone(), Arc::clone(clock), Arc::clone(metrics))?;
                 Some(Self::Workos { source: Arc::new(source), ttl: workos.ttl, events: workos.events })
@@ -49,7 +62,7 @@ impl Feeding {
     /// Whom the gate may ask for single permissions.
     pub(super) fn check(&self) -> Option<Arc<dyn Check>> {
         match self {
-            Self::File(_) => None,
+            Self::File(_) | Self::Store(_) => None,
             Self::Workos { source, .. } => Some(Arc::<WorkosSource>::clone(source)),
         }
     }
@@ -60,6 +73,7 @@ impl Feeding {
         clock: &Arc<dyn Clock>,
         metrics: &Arc<Metrics>,
         orders: Orders,
+        released: UnboundedReceiver<OrganizationId>,
     ) -> Upkept {
         let facts = |source: Arc<dyn Source>, settings| Loop {
             world: Arc::clone(world),
@@ -69,14 +83,22 @@ impl Feeding {
             settings,
         };
         match self {
-            Self::File(source) => Upkept { facts: facts(Arc::new(source), Settings::LOCAL), orders, refresher: None },
+            Self::File(source) => {
+                Upkept::Pulled { facts: facts(Arc::new(source), Settings::LOCAL), orders, refresher: None }
+            }
+            Self::Store(store) => {
+                // Revocations ride the same stream.
+                world.revocations().follow_world();
+                let (world, clock, metrics) = (Arc::clone(world), Arc::clone(clock), Arc::clone(metrics));
+                Upkept::Followed { follow: Follow { store, world, clock, metrics }, orders, released }
+            }
             Self::Workos { source, ttl, events } => {
                 let settings = Settings { interval: ttl.min, ..Settings::REMOTE };
                 let facts = facts(Arc::<WorkosSource>::clone(&source), settings);
                 // Revocations are to be heard of here.
                 let on_end = Box::new(|_: &_, _: &str| {});
                 let refresher = Refresher { facts: facts.clone(), source, ttl, events, on_end };
-                Upkept { facts, orders, refresher: Some(refresher) }
+                Upkept::Pulled { facts, orders, refresher: Some(Box::new(refresher)) }
             }
         }
     }
@@ -85,15 +107,30 @@ impl Feeding {
 impl Upkept {
     /// Runs until `shutdown` says `true` or is dropped.
     pub(super) async fn run(self, shutdown: watch::Receiver<bool>) {
-        let beside = async {
-            match self.refresher {
-                Some(refresher) => refresher.run(shutdown.clone()).await,
-                None => std::future::pending().await,
+        match self {
+            Self::Pulled { facts, orders, refresher } => {
+                let beside = async {
+                    match refresher {
+                        Some(refresher) => refresher.run(shutdown.clone()).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    () = facts.run(orders, shutdown.clone()) => {}
+                    () = beside => {}
+                }
             }
-        };
-        tokio::select! {
-            () = self.facts.run(self.orders, shutdown.clone()) => {}
-            () = beside => {}
+            Self::Followed { follow: Follow { store, world, clock, metrics }, orders, released } => {
+                let client = match FeedClient::new(&store.feed) {
+                    Ok(client) => client,
+                    Err(error) => {
+                        tracing::error!(%error, "the store cannot be followed: decisions that need facts are refused");
+                        return std::future::pending().await;
+                    }
+                };
+                let everything = store.everything;
+                Feed { world, client, clock, metrics, everything }.run(orders, released, shutdown).await;
+            }
         }
     }
 }

@@ -57,7 +57,7 @@ pub enum LoadKeys {
 /// [`OfflineError`] when the facts are not acceptable.
 pub async fn gate(config: Sidecar, clock: Arc<dyn Clock>, load: LoadKeys) -> Result<Offline, OfflineError> {
     let metrics = Arc::new(super::metrics()?);
-    let (world, _orders) = world(&config.facts, &clock, &metrics);
+    let (world, _orders, _) = world(&config.facts, &clock, &metrics);
     if let Origin::File(file) = &config.facts.origin
         && let Update::Complete(complete) = FileSource::new(file.clone()).pull(None).await?
         && let Organizations::All(organizations) = complete.organizations
@@ -95,7 +95,7 @@ impl Check for Confirmed {
 pub async fn run_test(rules: &RouteTable, test: &RuleTest, clock: Arc<dyn Clock>) -> Result<Explanation, OfflineError> {
     let metrics = Arc::new(super::metrics()?);
     let nowhere = Facts { max_staleness: Duration::MAX, max_memory: u64::MAX, ..Facts::NONE };
-    let (world, _orders) = world(&nowhere, &clock, &metrics);
+    let (world, _orders, _) = world(&nowhere, &clock, &metrics);
     let (catalog, organizations) = match &test.facts {
         Some((catalog, organization, rows)) => (catalog.clone(), vec![(organization.clone(), rows.clone())]),
         None => (CatalogRows::default(), Vec::<(OrganizationId, OrganizationRows)>::new()),

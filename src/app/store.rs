@@ -86,8 +86,10 @@ pub async fn open(
     let issuer = config.issuer.as_ref().map(signing).transpose()?.map(Arc::new);
     let settings = Settings {
         readers: config.connections,
+        max_resources_of_type: config.max_resources_of_type,
         max_memory: config.max_memory,
         api_keys: config.api_keys.clone(),
+        sync_keys: config.sync_keys.clone(),
         request_timeout: config.request_timeout,
         issuer,
         ..Settings::of(&config.database, metrics)

@@ -51,9 +51,13 @@ impl StoreClient {
         if address.ip().is_unspecified() {
             address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
         }
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        let running = Self::Running { client, base: format!("http://{address}"), key };
+        let running = Self::at(format!("http://{address}"), key);
         running.ask(Method::GET, "/live", None).await.ok().map(|_| running)
+    }
+
+    /// The store that listens at `base`, asked with this key.
+    pub(super) fn at(base: String, key: String) -> Self {
+        Self::Running { client: Client::builder(TokioExecutor::new()).build_http(), base, key }
     }
 
     /// Status and body of the answer.

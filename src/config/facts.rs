@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use http::Uri;
+
 use super::Reader;
 use super::raw::{self, FactsSource};
 use crate::domain::record::ResourceType;
+use crate::source::FeedSettings;
 use crate::source::workos::{self, ApiKey, ServerUrl};
 use crate::sync::Ttl;
 use crate::wire::{Environment, Model};
@@ -29,8 +32,21 @@ pub enum Origin {
     Nowhere,
     /// A file.
     File(PathBuf),
+    /// The bundled store.
+    Store(Store),
     /// A server that speaks the WorkOS API.
     Workos(Workos),
+}
+
+/// The bundled store, and what of it is kept here.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// Where it is.
+    pub feed: FeedSettings,
+    /// Whether every organization is kept in memory.
+    pub everything: bool,
+    /// The folder in which the last good facts survive a restart.
+    pub persist: Option<PathBuf>,
 }
 
 /// A server that speaks the WorkOS API, and how often it is asked.
@@ -52,6 +68,14 @@ impl Facts {
     /// Whether there are any.
     pub fn exist(&self) -> bool {
         !matches!(self.origin, Origin::Nowhere)
+    }
+
+    /// Whether the source lists revocations, so that a route can require the list.
+    pub fn lists_revocations(&self) -> bool {
+        match self.origin {
+            Origin::Store(_) => true,
+            Origin::Nowhere | Origin::File(_) | Origin::Workos(_) => false,
+        }
     }
 
     /// Whether the server can be asked for a single permission.
@@ -76,6 +100,7 @@ impl Reader<'_> {
                     None
                 }
             },
+            FactsSource::Store => self.store(node, raw).map(Origin::Store),
             FactsSource::Workos => self.workos(node, raw).map(Origin::Workos),
         };
         if let (Some(Origin::Workos(workos)), Some(staleness)) = (&origin, node.get("max_staleness"))
@@ -95,6 +120,7 @@ impl Reader<'_> {
         let (word, used): (_, &[&str]) = match source {
             FactsSource::None => ("none", &[]),
             FactsSource::File => ("file", &["file"]),
+            FactsSource::Store => ("store", &["url", "key", "insecure", "ca", "organizations", "persist"]),
             FactsSource::Workos => {
                 ("workos", &["url", "key", "insecure", "ttl", "rate", "events", "check_within", "model"])
             }
@@ -105,6 +131,32 @@ impl Reader<'_> {
                 self.problems.push(value.problem(format!("`{key}` has no use with `source: {word}`")));
             }
         }
+    }
+
+    fn store(&mut self, node: &Node, raw: raw::Facts) -> Option<Store> {
+        let key = raw.key.filter(|key| !key.is_empty());
+        if key.is_none() {
+            let place = node.get("key").unwrap_or(node);
+            self.problems.push(place.problem("`source: store` needs `key`, one of the store's `sync_keys`"));
+        }
+        let Some(Placed { value, place }) = raw.url else {
+            self.problem_at("facts", "`source: store` needs `url`, such as http://127.0.0.1:9902");
+            return None;
+        };
+        // The same care as with any server that a key is sent to.
+        let url = self.accept(&place, ServerUrl::new(&value, raw.insecure.unwrap_or_default()));
+        let url = url.and_then(|url| url.as_str().parse::<Uri>().ok());
+        if url.as_ref().is_some_and(|url| url.path() != "/") {
+            self.problems.push(place.problem(format!("url `{value}` has a path, expected the store's address only")));
+        }
+        let ca = raw.ca.and_then(|Placed { value, place }| {
+            let path = self.path(&value);
+            let read = std::fs::read(&path).map_err(|error| format!("`{}` cannot be read: {error}", path.display()));
+            self.accept(&place, read)
+        });
+        let persist = raw.persist.map(|folder| self.path(&folder));
+        let everything = raw.organizations == Some(raw::Residents::All);
+        Some(Store { feed: FeedSettings { url: url?, key: key?, ca }, everything, persist })
     }
 
     fn workos(&mut self, node: &Node, raw: raw::Facts) -> Option<Workos> {

@@ -30,7 +30,7 @@ use crate::telemetry::LogSettings;
 use crate::token;
 use crate::yaml::{self, Node, Placed, Problem, Problems};
 
-pub use self::facts::{Facts, Origin, Workos};
+pub use self::facts::{Facts, Origin, Store, Workos};
 pub use self::tests_in_file::{Expectation, RuleTest};
 
 /// Everything a sidecar runs by.
@@ -337,18 +337,19 @@ impl Reader<'_> {
         }
     }
 
-    /// What the rules know how to say and this program does not keep yet is refused, not ignored.
+    /// What a rule asks for and the source of facts cannot keep is refused, not ignored.
     fn unkept_promises(&mut self, table: &RouteTable, facts: &Facts) {
         for route in table.routes() {
             let promises = [
                 (
-                    !route.is_public() && route.revocations == rules::Revocations::Require,
-                    "`revocations: require` needs a source of facts that lists revocations, which `file` and `none` do not",
+                    !route.is_public()
+                        && route.revocations == rules::Revocations::Require
+                        && !facts.lists_revocations(),
+                    "`revocations: require` needs a source of facts that lists revocations, which only `store` does",
                 ),
-                (route.max_stream_age.is_some(), "`max_stream_age` is not kept by this version"),
                 (
                     route.verify == rules::Verify::Live && !facts.can_be_checked(),
-                    "`verify: live` needs a source of facts that can be asked, which `file` and `none` cannot",
+                    "`verify: live` needs a source of facts that can be asked, which only `workos` is",
                 ),
             ];
             for (_, message) in promises.iter().filter(|(is_made, _)| *is_made) {

@@ -245,16 +245,23 @@ impl Default for Claims {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Facts {
-    /// `file`, `workos`, or `none` when every route is decided from the token alone.
+    /// `store`, `workos`, `file`, or `none` when every route is decided from the token alone.
     pub source: FactsSource,
     /// With `source: file`: the file, read again whenever it changes.
     pub file: Option<Placed<PathBuf>>,
-    /// With `source: workos`: what all paths of the API are below, such as `https://api.workos.com`.
+    /// With `source: store`: where it is, such as `http://127.0.0.1:9902`. With `source: workos`: what all paths of the API are below, such
+    /// as `https://api.workos.com`.
     pub url: Option<Placed<String>>,
-    /// With `source: workos`: the API key.
+    /// With `source: store`: a sync key. With `source: workos`: the API key.
     pub key: Option<String>,
-    /// With `source: workos`: accept plain http to another machine.
+    /// With `source: store` or `workos`: accept plain http to another machine.
     pub insecure: Option<bool>,
+    /// With `source: store` over https: PEM certificates to trust instead of the system's.
+    pub ca: Option<Placed<PathBuf>>,
+    /// With `source: store`: which organizations are in memory; `on_demand` unless written.
+    pub organizations: Option<Residents>,
+    /// With `source: store`: a folder in which the last good facts survive a restart.
+    pub persist: Option<Placed<PathBuf>>,
     /// With `source: workos`: how long facts of one organization live before they are read again.
     pub ttl: Option<Lives>,
     /// With `source: workos`: the most requests in a second, checks included; 100 unless written.
@@ -279,10 +286,22 @@ pub(super) struct Facts {
 pub(super) enum FactsSource {
     /// A file of records.
     File,
+    /// The bundled store: `portcullis store`.
+    Store,
     /// A server that speaks the WorkOS API.
     Workos,
     /// Nowhere: the token is all there is.
     None,
+}
+
+/// Which organizations are in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Residents {
+    /// Those that requests ask for.
+    OnDemand,
+    /// All of them.
+    All,
 }
 
 /// How long facts live: random between the two.

@@ -3,7 +3,6 @@
 
 mod keys;
 
-use std::collections::BTreeSet;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,9 +15,8 @@ use serde_json::Value;
 use self::keys::{ApiKeySpec, SyncKeySpec};
 use super::raw::ListenTls;
 use super::{ConfigError, Environment};
-use crate::domain::OrganizationId;
 use crate::proxy::tls;
-use crate::store::ApiKeys;
+use crate::store::{ApiKeys, SyncKeys};
 use crate::telemetry::Format;
 use crate::wire::{self, Model};
 use crate::yaml::{self, Node, Placed, Problem, Problems, Size, Span};
@@ -39,13 +37,15 @@ pub struct StoreFile {
     /// The first key that is written in full and may do everything: for commands on this machine.
     pub own_key: Option<OwnKey>,
     /// Sidecars that may read the feed.
-    pub sync_keys: Vec<SyncKey>,
+    pub sync_keys: SyncKeys,
     /// The model to begin with.
     pub model: Option<Model>,
     /// Who signs tokens.
     pub issuer: Option<IssuerSettings>,
     /// Bytes of organizations that are kept in memory for checks.
     pub max_memory: u64,
+    /// How many resources of one type an organization may have.
+    pub max_resources_of_type: u32,
     /// The longest that a request may take.
     pub request_timeout: Duration,
     /// How log lines look.
@@ -55,17 +55,6 @@ pub struct StoreFile {
 /// An API key in full.
 #[derive(Clone)]
 pub struct OwnKey(String);
-
-/// A key of sidecars.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SyncKey {
-    /// What it is known by.
-    pub name: String,
-    /// Its SHA-256.
-    pub sha256: [u8; 32],
-    /// The organizations whose facts it may read; `None` = all.
-    pub organizations: Option<BTreeSet<OrganizationId>>,
-}
 
 /// Who signs tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +115,9 @@ struct File {
     /// The most memory that organizations may take.
     #[serde(default = "half_a_gibibyte")]
     max_memory: Size,
+    /// How many resources of one type an organization may have.
+    #[serde(default = "five_thousand")]
+    max_resources_of_type: u32,
     /// The longest that a request may take.
     #[serde(default = "thirty_seconds")]
     request_timeout: Span,
@@ -238,7 +230,7 @@ impl Reader<'_> {
             self.problems.push(file.connections.problem("`connections` is 0, expected at least 1"));
         }
         let (api_keys, own_key) = self.api_keys(&file.api_keys);
-        let sync_keys = self.sync_keys();
+        let sync_keys = SyncKeys::new(self.sync_keys());
         let tls = file.tls.and_then(|tls| self.tls(tls));
         let model = file.model.and_then(|model| self.model(&model));
         let issuer = file.issuer.and_then(|issuer| self.issuer(issuer));
@@ -252,6 +244,7 @@ impl Reader<'_> {
             tls,
             database,
             connections: file.connections.value,
+            max_resources_of_type: file.max_resources_of_type,
             api_keys: ApiKeys::new(api_keys),
             own_key,
             sync_keys,
@@ -353,6 +346,10 @@ fn usual_address() -> Placed<String> {
 
 fn eight() -> Placed<u32> {
     Placed { value: 8, place: default_place() }
+}
+
+fn five_thousand() -> u32 {
+    5000
 }
 
 fn five_minutes() -> Placed<Span> {

@@ -366,6 +366,30 @@ impl fmt::Display for Epoch {
     }
 }
 
+impl FromStr for Epoch {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let digits = text.len() == 16 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let epoch = digits.then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        epoch.map(Self).ok_or_else(|| not_a_revision(text))
+    }
+}
+
+/// Written as sixteen lower-case hexadecimal digits.
+impl serde::Serialize for Epoch {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Epoch {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// A position in a store's change log, written `r1.<epoch>.<seq>`: sixteen lower-case hexadecimal digits and a decimal number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Revision {
@@ -387,15 +411,16 @@ impl FromStr for Revision {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let parts = || {
             let (epoch, seq) = text.strip_prefix("r1.")?.split_once('.')?;
-            let hexadecimal = epoch.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
             let canonical = seq.bytes().all(|byte| byte.is_ascii_digit()) && (seq == "0" || !seq.starts_with('0'));
-            if epoch.len() != 16 || !hexadecimal || !canonical {
-                return None;
-            }
-            Some(Self { epoch: Epoch(u64::from_str_radix(epoch, 16).ok()?), seq: seq.parse().ok()? })
+            let seq = canonical.then(|| seq.parse().ok()).flatten()?;
+            Some(Self { epoch: epoch.parse().ok()?, seq })
         };
-        parts().ok_or_else(|| IdError::Revision { text: text.chars().take(64).flat_map(char::escape_debug).collect() })
+        parts().ok_or_else(|| not_a_revision(text))
     }
+}
+
+fn not_a_revision(text: &str) -> IdError {
+    IdError::Revision { text: text.chars().take(64).flat_map(char::escape_debug).collect() }
 }
 
 #[cfg(test)]

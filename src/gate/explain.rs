@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::summary::{CallerSummary, Explanation, FactsSummary, RouteSummary, asks};
-use super::{Gate, RequestView, Rules, Trace, find, new_enough, split_target, verify};
+use super::{Gate, RequestView, Rules, Trace, find, revision, split_target, verify};
 use crate::domain::{
     Decision, Denial, DenyReason, Facts, Grounds, MembershipId, OrganizationId, Principal, Requirement, UnixSeconds,
     decide,
@@ -250,7 +250,9 @@ impl Gate {
             let age_ms = trace.facts_age.map(|age| age.as_millis());
             explanation.facts = Some(FactsSummary { revision: view.revision().to_string(), age_ms });
             fresh?;
-            new_enough(request.headers, view.revision())?;
+            if let Some(wanted) = revision::wanted(request.headers)? {
+                revision::reached(&self.world, wanted)?;
+            }
         }
         let facts = view.as_ref().map_or(Facts::Unavailable, View::facts);
         explanation.asks = asks(requirement, principal, facts);

@@ -156,6 +156,17 @@ impl Residents {
         self.cache.get(organization).filter(|resident| resident.generation == generation)
     }
 
+    /// An order that nobody waits for; `None` when there is one already.
+    pub(super) fn preload(&self, organization: &OrganizationId) -> Option<Order> {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if pending.get(organization).is_some_and(|done| done.has_changed().is_ok()) {
+            return None;
+        }
+        let (done, outcome) = watch::channel(None);
+        pending.insert(organization.clone(), outcome);
+        Some(Order { organization: organization.clone(), done })
+    }
+
     /// Lets the cache know what an organization weighs now, when that is more than an eighth away from what it was taken for. One that had
     /// to leave meanwhile does not come back: it may have missed something.
     pub(super) fn weigh(&self, organization: &OrganizationId, resident: Arc<Resident>) {

@@ -9,13 +9,14 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::apps::ServerApp;
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
@@ -25,9 +26,13 @@ use pingora::protocols::{
 use pingora::proxy::{HttpProxy, ProxyHttp, Session};
 use pingora::server::ShutdownWatch;
 use prometheus::IntCounter;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::Notify;
 use tokio::time::Sleep;
+
+use super::exchange::Supervised;
+use super::streams::Streams;
+use super::websocket::{Frames, POLICY_VIOLATION};
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
@@ -35,9 +40,12 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// What a client that is too slow is told before the connection closes.
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
+/// The longest that a client has to take in the last frame of a connection that was cut.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// The server application under our listeners: admits connections, wraps their streams, hands them to the proxy.
 pub struct Entrance<P> {
-    proxy: Arc<HttpProxy<P>>,
+    proxy: Arc<Supervised<P>>,
     open: Arc<OpenConnections>,
     head_timeout: Duration,
     meters: ConnectionMeters,
@@ -55,14 +63,16 @@ pub struct ConnectionMeters {
 }
 
 impl<P> Entrance<P> {
-    /// An entrance to `proxy` that gives a client `head_timeout` to send each request head.
+    /// An entrance to `proxy` that gives a client `head_timeout` to send each request head, and has exchanges that last watched by
+    /// `streams`.
     pub fn new(
         proxy: HttpProxy<P>,
+        streams: Arc<Streams>,
         open: Arc<OpenConnections>,
         head_timeout: Duration,
         meters: ConnectionMeters,
     ) -> Self {
-        Self { proxy: Arc::new(proxy), open, head_timeout, meters }
+        Self { proxy: Arc::new(Supervised::new(proxy, streams)), open, head_timeout, meters }
     }
 }
 
@@ -82,7 +92,7 @@ where
     }
 
     async fn cleanup(&self) {
-        self.proxy.http_cleanup().await;
+        self.proxy.cleanup().await;
     }
 }
 
@@ -133,9 +143,18 @@ impl Drop for Place {
     }
 }
 
-/// What the hooks tell the wrapper: an odd number while a request is being worked on, an even one between requests.
+/// What the hooks tell the wrapper, and it them.
 #[derive(Debug, Default)]
-struct Progress(AtomicU32);
+struct Progress {
+    /// An odd number while a request is being worked on, an even one between requests.
+    step: AtomicU32,
+    /// Whether the answer that comes next switches to WebSocket.
+    is_switching: AtomicBool,
+    /// Whether the exchange was cut: the wrapper will be dropped.
+    is_cut: AtomicBool,
+    /// The stream of a WebSocket connection that was cut, where a last frame can be sent.
+    left: parking_lot::Mutex<Option<Stream>>,
+}
 
 impl Progress {
     fn is_between_requests(step: u32) -> bool {
@@ -143,18 +162,57 @@ impl Progress {
     }
 }
 
+/// A client's HTTP/1 connection, for whoever ends what goes on over it.
+pub(super) struct Line(Arc<Progress>);
+
+impl Line {
+    /// The connection of `session`; `None` for HTTP/2, where others go on over it.
+    pub(super) fn of(session: &ServerSession) -> Option<Self> {
+        let digest = session.as_http1()?.digest().proxy_digest.as_ref()?;
+        digest.user_data.as_ref()?.downcast_ref::<Arc<Progress>>().map(Arc::clone).map(Self)
+    }
+
+    /// Notes that the exchange was cut, before it is dropped.
+    pub(super) fn is_cut(&self) {
+        self.0.is_cut.store(true, Ordering::Release);
+    }
+
+    /// After that: tells a WebSocket client why, where the last frame to it was whole. Everything else is closed already.
+    pub(super) async fn say_goodbye(self) {
+        let Some(mut stream) = self.0.left.lock().take() else { return };
+        let goodbye = async {
+            stream.write_all(&POLICY_VIOLATION).await?;
+            stream.flush().await?;
+            AsyncWriteExt::shutdown(&mut stream).await?;
+            // What is left unread when a connection is closed resets it, and the frame is lost with that.
+            let mut unread = [0; 4096];
+            while stream.read(&mut unread).await? > 0 {}
+            io::Result::Ok(())
+        };
+        // A client that does not want to hear it is gone all the same.
+        let _ = tokio::time::timeout(GOODBYE, goodbye).await;
+    }
+}
+
+/// Called by the proxy before it answers that the connection becomes a WebSocket.
+pub fn switching_to_websocket(session: &Session) {
+    if let Some(progress) = progress(session) {
+        progress.is_switching.store(true, Ordering::Release);
+    }
+}
+
 /// Called by the proxy when the head of a request is complete: its deadline no longer runs.
 pub fn head_complete(session: &Session) {
     if let Some(progress) = progress(session) {
-        progress.0.fetch_or(1, Ordering::AcqRel);
+        progress.step.fetch_or(1, Ordering::AcqRel);
     }
 }
 
 /// Called by the proxy when a request has been answered: the next head may begin.
 pub fn request_done(session: &Session) {
     if let Some(progress) = progress(session) {
-        let step = progress.0.load(Ordering::Acquire);
-        progress.0.store((step | 1).wrapping_add(1), Ordering::Release);
+        let step = progress.step.load(Ordering::Acquire);
+        progress.step.store((step | 1).wrapping_add(1), Ordering::Release);
     }
 }
 
@@ -169,6 +227,8 @@ struct GuardedStream {
     inner: Stream,
     digest: Arc<ProxyDigest>,
     progress: Arc<Progress>,
+    /// What goes to the client, once that is a WebSocket.
+    frames: Option<Box<Frames>>,
     seen: u32,
     head: Head,
     deadline: Option<Pin<Box<Sleep>>>,
@@ -180,9 +240,15 @@ impl Drop for GuardedStream {
     fn drop(&mut self) {
         // The hooks see complete heads only; a connection that ends inside one was never seen by them.
         let is_same_head =
-            self.progress.0.load(Ordering::Acquire) == self.seen && Progress::is_between_requests(self.seen);
+            self.progress.step.load(Ordering::Acquire) == self.seen && Progress::is_between_requests(self.seen);
         if is_same_head && self.head == Head::Begun {
             self.meters.malformed.inc();
+        }
+        if self.progress.is_cut.load(Ordering::Acquire)
+            && self.frames.as_ref().is_some_and(|frames| frames.is_between())
+        {
+            let nothing = Box::new(io::Cursor::new(Vec::<u8>::new()));
+            *self.progress.left.lock() = Some(std::mem::replace(&mut self.inner, nothing));
         }
     }
 }
@@ -207,7 +273,7 @@ impl GuardedStream {
         // The response of a proxy digest belongs to CONNECT tunnels; only the user data is of use here.
         let response = ResponseHeader::from(http::Response::new(()).into_parts().0);
         let digest = Arc::new(ProxyDigest::new(Box::new(response), Some(user_data)));
-        Self { inner, digest, progress, seen: 0, head: Head::First, deadline: None, timeout, meters }
+        Self { inner, digest, progress, frames: None, seen: 0, head: Head::First, deadline: None, timeout, meters }
     }
 
     /// Whether a head is due that has not come in time; arms the timer on first call.
@@ -221,8 +287,22 @@ impl GuardedStream {
         }
     }
 
+    /// Follows what was written, of what was to be, for the end of its last frame.
+    fn follow_frames<'b>(&mut self, written: usize, buffers: impl IntoIterator<Item = &'b [u8]>) {
+        if !self.progress.is_switching.load(Ordering::Acquire) {
+            return;
+        }
+        let frames = self.frames.get_or_insert_with(|| Box::new(Frames::new()));
+        let mut left = written;
+        for buffer in buffers {
+            let passed = buffer.get(..left.min(buffer.len())).unwrap_or_default();
+            frames.pass(passed);
+            left -= passed.len();
+        }
+    }
+
     fn follow_progress(&mut self) -> bool {
-        let step = self.progress.0.load(Ordering::Acquire);
+        let step = self.progress.step.load(Ordering::Acquire);
         if step != self.seen {
             self.seen = step;
             self.deadline = None;
@@ -269,7 +349,9 @@ impl AsyncRead for GuardedStream {
 
 impl AsyncWrite for GuardedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(context, bytes)
+        let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
+        self.follow_frames(written, [bytes]);
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -285,7 +367,9 @@ impl AsyncWrite for GuardedStream {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(context, buffers)
+        let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(context, buffers))?;
+        self.follow_frames(written, buffers.iter().map(|buffer| &**buffer));
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,6 +5,7 @@
 //! intake       the head has one reading only, or 400/414/431
 //! gate         route, token, facts, decision: a Forward with a permit, or a denial
 //! respond      the one table from a denial to an answer
+//! exchange     a permitted request as it goes on; streams: those that last, decided again and cut
 //! upstream     peers, time limits, TLS, balancing
 //! headers      forged headers out, verified ones in; the judged target, byte for byte
 //! ```
@@ -12,13 +13,16 @@
 //! Pingora forwards whatever `request_filter` does not answer, so the lock is in [`Sidecar::upstream_peer`]: no [`Forward`], no peer.
 
 pub mod connection;
+mod exchange;
 pub mod headers;
 pub mod intake;
 pub mod listen;
 pub mod respond;
+pub mod streams;
 pub mod tls;
 mod upgrade;
 pub mod upstream;
+mod websocket;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -39,6 +43,7 @@ use crate::domain::{Denial, DenyReason};
 use crate::gate::{Forward, Gate, RequestView, Trace, Verdict};
 use crate::telemetry::{DecisionLog, Entry, Metrics, Outcome};
 
+use self::exchange::{Exchange, Request};
 use self::headers::{HeaderPolicy, Peer};
 use self::intake::HeadLimits;
 use self::respond::Answer;
@@ -104,21 +109,24 @@ impl Sidecar {
     }
 
     /// Decides one request.
-    async fn judge(&self, session: &mut Session, trace: &mut Trace) -> Result<Forward, Denial> {
-        let verdict = self.gate.check(&intake::read(session, &self.settings.head)?, trace).await;
-        let limit = match verdict {
-            // Nothing judged a preflight's body, and no browser sends one.
-            Verdict::Forward(forward) if forward.is_preflight() && !session.as_downstream_mut().is_body_empty() => {
-                return Err(Denial::because(DenyReason::BadRequest, "a preflight with a body"));
+    async fn judge(&self, session: &mut Session, trace: &mut Trace) -> Result<(Forward, Request), Denial> {
+        let request = intake::read(session, &self.settings.head)?;
+        let limit = match self.gate.check(&request, trace).await {
+            Verdict::Forward(forward) => {
+                let request = Request::of(&request, None);
+                // Nothing judged a preflight's body, and no browser sends one.
+                if forward.is_preflight() && !session.as_downstream_mut().is_body_empty() {
+                    return Err(Denial::because(DenyReason::BadRequest, "a preflight with a body"));
+                }
+                return Ok((forward, request));
             }
-            Verdict::Forward(forward) => return Ok(forward),
             Verdict::Refuse(denial) => return Err(denial),
             Verdict::ReadBody { limit } => limit,
         };
         let body = read_body(session, limit).await?;
         let request = RequestView { body: Some(&body), ..intake::read(session, &self.settings.head)? };
         match self.gate.check(&request, trace).await {
-            Verdict::Forward(forward) => Ok(forward),
+            Verdict::Forward(forward) => Ok((forward, Request::of(&request, Some(body.clone())))),
             Verdict::Refuse(denial) => Err(denial),
             Verdict::ReadBody { .. } => Err(Denial::because(DenyReason::Internal, "the body was asked for twice")),
         }
@@ -131,6 +139,12 @@ impl Sidecar {
             .is_some_and(|address| self.settings.trusted_proxies.iter().any(|network| network.contains(&address)));
         let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         Peer { address, is_trusted, is_tls }
+    }
+
+    /// What is kept of a permitted request while it lasts.
+    fn exchange(&self, request: Request, session: &Session, passage: &Passage) -> Exchange {
+        let client = session.client_addr().and_then(|address| address.as_inet()).copied();
+        Exchange::new(request, passage.trace.clone(), passage.request_id.clone(), client, passage.started)
     }
 
     fn may_try_again(&self, passage: &Passage) -> bool {
@@ -208,9 +222,12 @@ impl ProxyHttp for Sidecar {
         let judged = judged.unwrap_or_else(|_| Err(Denial::because(DenyReason::Internal, "a panic while deciding")));
         self.metrics.decision_duration.observe(passage.started.elapsed().as_secs_f64());
         let denial = match judged {
-            Ok(forward) => {
-                passage.state = State::Permitted(forward);
-                return Ok(false);
+            Ok((forward, request)) => {
+                if exchange::permitted(self.exchange(request, session, passage)) {
+                    passage.state = State::Permitted(forward);
+                    return Ok(false);
+                }
+                Denial::because(DenyReason::Internal, "nobody would end this exchange")
             }
             Err(denial) => denial,
         };
@@ -255,11 +272,19 @@ impl ProxyHttp for Sidecar {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         passage: &mut Passage,
     ) -> pingora::Result<()> {
         passage.upstream_status = Some(response.status.as_u16());
+        exchange::answered(response.status.as_u16());
+        let protocol = response.headers.get(http::header::UPGRADE).map(HeaderValue::as_bytes);
+        if response.status == 101
+            && session.is_upgrade_req()
+            && protocol.is_some_and(|protocol| protocol.eq_ignore_ascii_case(b"websocket"))
+        {
+            connection::switching_to_websocket(session);
+        }
         if let Some(forwarded_at) = passage.forwarded_at.take() {
             passage.trace.meter(|meter| meter.record_upstream(forwarded_at.elapsed()));
         }

@@ -25,6 +25,8 @@ const LARGEST_BODY: u64 = 64 * 1024;
 
 const SERVE_UNTIL: Duration = Duration::from_secs(60 * 60);
 const LONGEST_SERVE_UNTIL: Duration = Duration::from_secs(24 * 60 * 60);
+/// The shortest age at which a stream may be ended.
+const SHORTEST_STREAM_AGE: Duration = Duration::from_secs(1);
 
 /// What rules may refer to.
 #[derive(Debug, Clone)]
@@ -183,6 +185,7 @@ impl Compiler<'_> {
             self.upstream_named(name);
         }
         self.bounds(defaults.max_staleness.as_ref(), defaults.serve_until.as_ref(), defaults.body_limit.as_ref());
+        self.stream_age(defaults.max_stream_age.as_ref());
         self.defaults = defaults;
     }
 
@@ -201,6 +204,13 @@ impl Compiler<'_> {
         }
     }
 
+    /// Ages are looked at a few times a second.
+    fn stream_age(&mut self, age: Option<&Placed<Span>>) {
+        if let Some(age) = age.filter(|age| age.value.0 < SHORTEST_STREAM_AGE) {
+            self.problem(&age.place, format!("max_stream_age `{}` is shorter than `1s`", age.value));
+        }
+    }
+
     /// `None` when something is wrong that leaves no rule to compare with others.
     fn route(&mut self, node: &Node, spec: &RouteSpec, index: usize) -> Option<Route> {
         let before = self.problems.0.len();
@@ -214,6 +224,7 @@ impl Compiler<'_> {
         let tokens = self.tokens(spec);
         let require_claims = self.require_claims(spec);
         self.bounds(spec.max_staleness.as_ref(), spec.serve_until.as_ref(), spec.body_limit.as_ref());
+        self.stream_age(spec.max_stream_age.as_ref());
         let any = PathPattern::parse("/").ok()?;
         let known = pattern.as_ref().unwrap_or(&any);
         let organization = match &spec.organization {

@@ -63,7 +63,7 @@ pub struct Route {
     pub cors_preflight: CorsPreflight,
     /// The issuers whose tokens are accepted; `None` = all.
     pub tokens: Option<Box<[Box<str>]>>,
-    /// After this time an upgraded or streaming connection is closed.
+    /// At this age a request that still goes on is cut. At least a second.
     pub max_stream_age: Option<Duration>,
     /// Who has the last word on what the facts allow.
     pub verify: Verify,

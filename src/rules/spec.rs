@@ -99,7 +99,7 @@ pub struct DefaultsSpec {
     pub body_limit: Option<Placed<Size>>,
     /// Whether tokens with an `act` claim are accepted. Denied for unsafe methods when absent.
     pub impersonation: Option<Placed<ImpersonationSpec>>,
-    /// After this time an upgraded or streaming connection is closed; never when absent.
+    /// The age at which a request that still goes on (WebSocket, events, up- and downloads) is cut: at least `1s`; never when absent.
     pub max_stream_age: Option<Placed<Span>>,
 }
 

@@ -1,10 +1,12 @@
 //! Where facts come from.
 
+mod feed;
 mod file;
 pub mod workos;
 
 use async_trait::async_trait;
 
+pub use feed::{FeedClient, FeedError, FeedSettings};
 pub use file::FileSource;
 pub use workos::WorkosSource;
 

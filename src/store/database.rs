@@ -13,7 +13,7 @@ use std::time::Duration;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, SqlSafeStr};
+use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection, SqlSafeStr};
 
 /// The longest that a request waits for a connection.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
@@ -37,6 +37,8 @@ pub(super) struct Database {
     /// One connection, for the one writer.
     writing: AnyPool,
     reading: AnyPool,
+    /// Where SQLite keeps it.
+    file: Option<sqlite::File>,
 }
 
 /// Why there is no database.
@@ -45,9 +47,9 @@ pub enum DatabaseError {
     /// Neither of the two engines.
     #[error("database `{0}` is not `sqlite://PATH` or `postgres://HOST/NAME`")]
     Url(String),
-    /// The folder of the file cannot be made.
-    #[error("the folder of database `{path}` cannot be made")]
-    Folder {
+    /// The file cannot be made.
+    #[error("database `{path}` cannot be made")]
+    File {
         /// The file.
         path: String,
         /// What the system said.
@@ -81,7 +83,7 @@ impl Engine {
     }
 
     /// What begins a transaction that writes.
-    fn begin_write(self) -> &'static str {
+    pub(super) fn begin_write(self) -> &'static str {
         match self {
             Self::Sqlite => sqlite::BEGIN_WRITE,
             Self::Postgres => postgres::BEGIN_WRITE,
@@ -137,11 +139,20 @@ impl Database {
         static DRIVERS: Once = Once::new();
         DRIVERS.call_once(sqlx::any::install_default_drivers);
         let engine = Engine::of(url)?;
-        let url = match engine {
-            Engine::Sqlite => sqlite::prepare(url)?,
-            Engine::Postgres => url.to_owned(),
+        let (url, file) = match engine {
+            Engine::Sqlite => {
+                let (url, file) = sqlite::prepare(url)?;
+                (url, Some(file))
+            }
+            Engine::Postgres => (url.to_owned(), None),
         };
         let options: AnyConnectOptions = url.parse().map_err(DatabaseError::Open)?;
+        if engine == Engine::Sqlite {
+            // A pool would try for a while, and not say what is wrong with the file.
+            let mut first = AnyConnection::connect_with(&options).await.map_err(DatabaseError::Open)?;
+            greet(&mut first, engine).await.map_err(DatabaseError::Open)?;
+            first.close().await.map_err(DatabaseError::Open)?;
+        }
         let pool = |connections| {
             AnyPoolOptions::new()
                 .max_connections(connections)
@@ -159,7 +170,7 @@ impl Database {
         let migrator = Migrator { migrations: Cow::Owned(vec![schema]), ..Migrator::DEFAULT };
         migrator.run(&writing).await.map_err(DatabaseError::Migrate)?;
         let reading = pool(readers).connect_lazy_with(options);
-        Ok(Self { engine, writing, reading })
+        Ok(Self { engine, writing, reading, file })
     }
 
     /// Which engine it is.
@@ -177,9 +188,16 @@ impl Database {
         self.reading.begin_with(self.engine.begin_snapshot()).await
     }
 
-    /// The transaction of the writer.
-    pub(super) async fn write(&self) -> Result<sqlx::Transaction<'static, Any>, sqlx::Error> {
-        self.writing.begin_with(self.engine.begin_write()).await
+    /// The connection that writes. Whoever fails with it is not to give it back: SQLite may have ended the transaction by itself, and
+    /// PostgreSQL may have said when it began that nothing may be written.
+    ///
+    /// # Errors
+    /// The database cannot be written to now.
+    pub(super) async fn writer(&self) -> Result<PoolConnection<Any>, sqlx::Error> {
+        if let Some(file) = &self.file {
+            file.require_in_place()?;
+        }
+        self.writing.acquire().await
     }
 
     /// Lets go of everything.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest::{Context, SHA256};
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderValue, Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -18,7 +18,7 @@ use super::error::StoreError;
 use super::idempotency::Repeatable;
 use super::keys::{Author, Scope};
 use super::transaction::Ids;
-use super::{BODY_LIMIT, Store, access, log, openapi, status};
+use super::{Store, access, extract, feed, log, openapi, status};
 
 pub(super) const REQUEST_ID: &str = "x-request-id";
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -67,11 +67,11 @@ pub(super) fn router(store: Store) -> Router {
     let api = paths.into_iter().fold(Router::new(), |router, (path, handlers)| router.route(path, handlers));
     api.route("/openapi.json", described)
         .merge(status::pages())
+        .merge(feed::pages(&store))
         .fallback(async || StoreError::NoEndpoint)
         .method_not_allowed_fallback(async || StoreError::NoMethod)
         .layer(middleware::from_fn_with_state(store.clone(), bounded))
         .layer(middleware::from_fn_with_state(store.clone(), access::watched))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(store)
 }
 
@@ -125,7 +125,7 @@ async fn repeatable(request: Request) -> Result<(Request, Option<Repeatable>), S
         StoreError::invalid("Idempotency-Key", "invalid", "Idempotency-Key: expected 1 to 255 printable characters")
     })?;
     let (parts, body) = request.into_parts();
-    let body = to_bytes(body, BODY_LIMIT).await.map_err(|_| StoreError::TooLarge(BODY_LIMIT))?;
+    let body = extract::read(body).await?;
     let mut context = Context::new(&SHA256);
     for part in [parts.method.as_str().as_bytes(), parts.uri.to_string().as_bytes(), &body] {
         context.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());

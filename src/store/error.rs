@@ -150,6 +150,14 @@ impl StoreError {
         matches!(self, Self::Database(_))
     }
 
+    /// The same for another request: nothing is wrong with either.
+    pub(super) fn for_another(&self) -> Self {
+        match self {
+            Self::Database(error) => Self::Database(sqlx::Error::Protocol(error.to_string())),
+            other => Self::Internal(other.to_string().into()),
+        }
+    }
+
     /// The status it is answered with.
     pub fn status(&self) -> StatusCode {
         match self {

@@ -1,13 +1,18 @@
 //! Requests in: body, query and path, each either what the handler asks for or an error that names the field.
 
-use axum::body::Bytes;
 use axum::extract::path::ErrorKind;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
 use serde::de::DeserializeOwned;
 
+use super::BODY_LIMIT;
 use super::error::{FieldError, StoreError};
+
+/// Bytes of a body that are read at most, to be polite.
+const DRAINED: usize = 16 * BODY_LIMIT;
 
 /// A JSON body.
 pub struct Body<T>(pub T);
@@ -21,12 +26,16 @@ pub struct Path<T>(pub T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = StoreError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, StoreError> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|_| too_large())?;
+    async fn from_request(request: Request, _: &S) -> Result<Self, StoreError> {
+        let bytes = read(request.into_body()).await?;
         let body: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         // Syntax first, so that what is not JSON at all is told from what has the wrong shape.
         let value: serde_json::Value = serde_json::from_slice(body)
             .map_err(|error| StoreError::bad_request(format!("the body is not JSON: {error}")))?;
+        // Serde would take an array for the fields in their order.
+        if !value.is_object() {
+            return Err(unprocessable("", "invalid type: expected an object"));
+        }
         serde_path_to_error::deserialize(value).map(Self).map_err(|error| {
             let field = error.path().to_string();
             unprocessable(field.trim_matches('.'), &error.into_inner().to_string())
@@ -40,6 +49,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StoreError> {
         let query = parts.uri.query().unwrap_or_default();
         let pairs = form_urlencoded::parse(query.as_bytes());
+        // Where SQLite ends a text, and what PostgreSQL has in none.
+        if let Some((name, _)) = pairs.into_iter().find(|(name, value)| name.contains('\0') || value.contains('\0')) {
+            return Err(unprocessable(&name, "control_character"));
+        }
         let deserializer = serde_urlencoded::Deserializer::new(pairs);
         serde_path_to_error::deserialize(deserializer).map(Self).map_err(|error| {
             let field = error.path().to_string();
@@ -66,8 +79,21 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     }
 }
 
-fn too_large() -> StoreError {
-    StoreError::TooLarge(super::BODY_LIMIT)
+/// The whole of a body. One that is too large is read on for a while and dropped: whoever still sends would not see the answer.
+pub(super) async fn read(mut body: axum::body::Body) -> Result<Bytes, StoreError> {
+    let (mut bytes, mut length) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| StoreError::bad_request("the body ends before its end"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len();
+        if length > DRAINED {
+            break;
+        }
+        if length <= BODY_LIMIT {
+            bytes.extend_from_slice(&data);
+        }
+    }
+    if length > BODY_LIMIT { Err(StoreError::TooLarge(BODY_LIMIT)) } else { Ok(bytes.freeze()) }
 }
 
 /// What serde found wrong. A message of ours is written `code: explanation`.

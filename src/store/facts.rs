@@ -15,7 +15,7 @@ use super::database::Database;
 use super::error::StoreError;
 use super::{log, rows};
 use crate::domain::id::Epoch;
-use crate::domain::{Catalog, Delta, Keep, OrganizationId, OrganizationRecord, Part, Shard};
+use crate::domain::{Catalog, Delta, Digest, Keep, OrganizationId, OrganizationRecord, Part, Shard};
 
 /// The facts of all organizations, those that were asked about lately in memory.
 pub(super) struct FactsCache {
@@ -85,6 +85,11 @@ impl FactsCache {
 
     /// The facts of one organization, with everything that was committed before the call; `None` when there is no such organization.
     pub(super) async fn view(&self, organization: &OrganizationId) -> Result<Option<View>, StoreError> {
+        Ok(self.view_at(organization).await?.map(|(view, _)| view))
+    }
+
+    /// The facts of one organization as [`view`](Self::view) gives them, and the transaction that touched them last.
+    async fn view_at(&self, organization: &OrganizationId) -> Result<Option<(View, u64)>, StoreError> {
         loop {
             let slot = self.organizations.get_with_by_ref(organization, Arc::default);
             self.catch_up().await?;
@@ -97,13 +102,13 @@ impl FactsCache {
             if !self.organizations.get(organization).is_some_and(|current| Arc::ptr_eq(&current, &slot)) {
                 continue;
             }
-            let shard = match &*slot.lock() {
-                State::Ready { shard, .. } => Arc::clone(shard),
+            let (shard, changed) = match &*slot.lock() {
+                State::Ready { shard, seq } => (Arc::clone(shard), *seq),
                 State::Unknown => return Ok(None),
                 State::Loading(_) => continue,
             };
             // After the shard: a catalog may be newer than the shards it is used with, never older.
-            return Ok(Some(View { catalog: self.catalog.load_full(), shard }));
+            return Ok(Some((View { catalog: self.catalog.load_full(), shard }, changed)));
         }
     }
 
@@ -114,6 +119,19 @@ impl FactsCache {
             Some(current) if Arc::ptr_eq(current.value(), slot) => Op::Put(Arc::clone(slot)),
             _ => Op::Nop,
         });
+    }
+
+    /// What the organization amounts to, and after which transaction; no digest when there is no such organization.
+    pub(super) async fn digest(&self, organization: &OrganizationId) -> Result<(u64, Option<Digest>), StoreError> {
+        let applied = self.progress.lock().await.applied;
+        let Some((view, changed)) = self.view_at(organization).await? else { return Ok((applied, None)) };
+        // Unchanged since the transaction that touched it last, so also as of what was applied before.
+        Ok((changed.max(applied), Some(view.shard.digest(&view.catalog))))
+    }
+
+    /// The organizations in memory.
+    pub(super) fn organizations(&self) -> Vec<OrganizationId> {
+        self.organizations.iter().map(|(id, _)| id.as_ref().clone()).collect()
     }
 
     /// How many organizations are in memory.
@@ -131,7 +149,8 @@ impl FactsCache {
         let upto = self.asked.load(Ordering::SeqCst);
         let mut connection = self.database.read().await?;
         let Some(head) = log::head(&mut connection).await? else { return Ok(()) };
-        if progress.epoch != Some(head.epoch) || head.seq < progress.applied {
+        let is_cut_off = progress.applied + 1 < head.oldest;
+        if progress.epoch != Some(head.epoch) || head.seq < progress.applied || is_cut_off {
             drop(connection);
             self.start_over(&mut progress).await?;
             connection = self.database.read().await?;

@@ -16,6 +16,7 @@ use super::error::StoreError;
 use super::extract::{Body, Path};
 use super::fields::Text;
 use super::keys::Author;
+use super::memberships::Altered;
 use super::page::WholeList;
 use super::rows::{self, read_all};
 use super::transaction::{Reply, Transaction, Write};
@@ -173,7 +174,7 @@ impl Write for SetGroups {
     }
 }
 
-/// Takes roles out of all mappings.
+/// Takes roles out of all mappings. Whoever lost roles by it has still to be [told](memberships::Altered).
 pub(super) async fn forget_roles(tx: &mut Transaction<'_>, gone: &[RoleId]) -> Result<(), StoreError> {
     let text = format!(
         "SELECT DISTINCT organization_id FROM identity_provider_roles WHERE role_id IN ({}) ORDER BY organization_id",
@@ -188,7 +189,8 @@ pub(super) async fn forget_roles(tx: &mut Transaction<'_>, gone: &[RoleId]) -> R
             unmap(tx, organization, group, role).await?;
         }
         roles.retain(|_, role| !gone.contains(role));
-        refresh(tx, organization, &roles, None).await?;
+        let outdated = outdated(tx.connection, organization, &roles, None).await?;
+        provide(tx, organization, outdated).await?;
     }
     Ok(())
 }
@@ -222,13 +224,30 @@ async fn unmap(
     Ok(())
 }
 
-/// Brings the roles of memberships up to date with their groups: of one, or of all in the organization. Rows that change are noted.
+/// Brings the roles of memberships up to date with their groups: of one, or of all in the organization.
 async fn refresh(
     tx: &mut Transaction<'_>,
     organization: &OrganizationId,
     roles: &Roles,
     only: Option<&MembershipId>,
 ) -> Result<(), StoreError> {
+    let outdated = outdated(tx.connection, organization, roles, only).await?;
+    if outdated.is_empty() {
+        return Ok(());
+    }
+    let memberships = outdated.iter().map(|member| member.id.clone()).collect();
+    let altered = Altered::among(tx, BTreeMap::from([(organization.clone(), memberships)])).await?;
+    provide(tx, organization, outdated).await?;
+    altered.announce(tx).await
+}
+
+/// Members whose groups stand for other roles than they have, with the roles that they are to have.
+async fn outdated(
+    connection: &mut AnyConnection,
+    organization: &OrganizationId,
+    roles: &Roles,
+    only: Option<&MembershipId>,
+) -> Result<Vec<Member>, StoreError> {
     const SELECT: &str = "SELECT id, user_id, status, identity_provider_groups, identity_provider_roles FROM memberships \
                           WHERE organization_id = $1 \
                           AND (identity_provider_groups <> '[]' OR identity_provider_roles <> '[]')";
@@ -238,21 +257,30 @@ async fn refresh(
             .bind(organization.clone())
             .bind(membership.clone()),
     };
-    let members = read_all(tx.connection, statement, |row| {
+    let members = read_all(connection, statement, |row| {
         let groups: Vec<String> = serde_json::from_str(&row.try_get::<String, _>("identity_provider_groups")?)?;
         Ok((rows::member(row)?, groups))
     })
     .await?;
-    for (member, groups) in members {
+    let updated = |(member, groups): (Member, Vec<String>)| {
         let provided: BTreeSet<RoleId> = groups.iter().filter_map(|group| roles.get(group).cloned()).collect();
-        if provided.iter().eq(&member.identity_provider_roles) {
-            continue;
-        }
-        let statement = "UPDATE memberships SET identity_provider_roles = $1 WHERE id = $2";
-        let statement = sqlx::query(statement).bind(serde_json::to_string(&provided)?).bind(member.id.clone());
-        tx.execute(statement).await?;
-        let identity_provider_roles = provided.into_iter().collect();
-        tx.put(organization, OrganizationRecord::Member(Member { identity_provider_roles, ..member }));
+        let same = provided.iter().eq(&member.identity_provider_roles);
+        (!same).then(|| Member { identity_provider_roles: provided.into_iter().collect(), ..member })
+    };
+    Ok(members.into_iter().filter_map(updated).collect())
+}
+
+/// Writes the roles that members have from the identity provider.
+async fn provide(
+    tx: &mut Transaction<'_>,
+    organization: &OrganizationId,
+    members: Vec<Member>,
+) -> Result<(), StoreError> {
+    for member in members {
+        let provided = serde_json::to_string(&member.identity_provider_roles)?;
+        let statement = sqlx::query("UPDATE memberships SET identity_provider_roles = $1 WHERE id = $2");
+        tx.execute(statement.bind(provided).bind(member.id.clone())).await?;
+        tx.put(organization, OrganizationRecord::Member(member));
     }
     Ok(())
 }

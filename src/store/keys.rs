@@ -78,20 +78,8 @@ impl ApiKeys {
         if scope == Scope::Open {
             return Ok(Author { name: "nobody".into(), repeatable: None });
         }
-        let mut shown = headers.get_all(header::AUTHORIZATION).iter();
-        let (Some(value), None) = (shown.next(), shown.next()) else { return Err(StoreError::Unauthorized) };
-        let text = value.to_str().ok().and_then(|value| value.split_once(' '));
-        let Some((_, text)) = text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
-            return Err(StoreError::Unauthorized);
-        };
-        let sha256 = self::sha256(text.trim());
-        // Every key is looked at, whichever fits.
-        let fitting = self
-            .0
-            .iter()
-            .filter(|key| verify_slices_are_equal(&key.sha256, &sha256).is_ok())
-            .fold(None, |found: Option<&ApiKey>, key| found.or(Some(key)));
-        let key = fitting.ok_or(StoreError::Unauthorized)?;
+        let shown = bearer(headers)?;
+        let key = find(self.0.iter().map(|key| (&key.sha256, key)), &shown).ok_or(StoreError::Unauthorized)?;
         if !key.scopes.contains(&scope) {
             return Err(StoreError::Forbidden(
                 format!("this key may not be used for that: it lacks the scope {scope}").into(),
@@ -126,6 +114,23 @@ impl<S: Sync> FromRequestParts<S> for Author {
         // Put there by the door, for every endpoint.
         parts.extensions.get::<Self>().cloned().ok_or(StoreError::Unauthorized)
     }
+}
+
+/// The SHA-256 of the one bearer key that is shown.
+pub(super) fn bearer(headers: &HeaderMap) -> Result<[u8; 32], StoreError> {
+    let mut shown = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (shown.next(), shown.next()) else { return Err(StoreError::Unauthorized) };
+    let text = value.to_str().ok().and_then(|value| value.split_once(' '));
+    match text.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) {
+        Some((_, text)) => Ok(sha256(text.trim())),
+        None => Err(StoreError::Unauthorized),
+    }
+}
+
+/// What belongs to the shown key. Every key is looked at, whichever fits.
+pub(super) fn find<'k, T>(keys: impl Iterator<Item = (&'k [u8; 32], T)>, shown: &[u8; 32]) -> Option<T> {
+    keys.filter(|(sha256, _)| verify_slices_are_equal(*sha256, shown).is_ok())
+        .fold(None, |found, (_, key)| found.or(Some(key)))
 }
 
 /// The SHA-256 of a key's text.

@@ -21,6 +21,8 @@ pub(super) struct Head {
     pub(super) seq: u64,
     /// SHA-256 over all rows so far, in hexadecimal.
     pub(super) chain: String,
+    /// The number of the first row that is still there.
+    pub(super) oldest: u64,
 }
 
 /// One row.
@@ -40,7 +42,7 @@ impl Head {
 
     /// The head of an empty log.
     pub(super) fn first(epoch: Epoch) -> Self {
-        Self { epoch, seq: 0, chain: hexadecimal(Context::new(&SHA256).finish().as_ref()) }
+        Self { epoch, seq: 0, chain: hexadecimal(Context::new(&SHA256).finish().as_ref()), oldest: 1 }
     }
 
     /// The row that comes next, and with it the new end.
@@ -84,7 +86,7 @@ fn number(value: i64) -> u64 {
 
 /// The end of the log; `None` in a database that was never written.
 pub(super) async fn head(connection: &mut AnyConnection) -> Result<Option<Head>, StoreError> {
-    read_head("SELECT epoch, seq, chain FROM head WHERE one = 1", connection).await
+    read_head("SELECT epoch, seq, chain, oldest FROM head WHERE one = 1", connection).await
 }
 
 /// The end of the log, which nobody else moves until the transaction ends.
@@ -95,8 +97,9 @@ pub(super) async fn lock(connection: &mut AnyConnection, engine: Engine) -> Resu
 async fn read_head(statement: &'static str, connection: &mut AnyConnection) -> Result<Option<Head>, StoreError> {
     let Some(row) = sqlx::query(statement).fetch_optional(connection).await? else { return Ok(None) };
     let epoch: String = row.try_get("epoch")?;
-    let epoch = u64::from_str_radix(&epoch, 16).map_err(|error| StoreError::Internal(Box::new(error)))?;
-    Ok(Some(Head { epoch: Epoch(epoch), seq: number(row.try_get("seq")?), chain: row.try_get("chain")? }))
+    let epoch: Epoch = epoch.parse()?;
+    let (seq, oldest) = (number(row.try_get("seq")?), number(row.try_get("oldest")?));
+    Ok(Some(Head { epoch, seq, chain: row.try_get("chain")?, oldest }))
 }
 
 /// Sets the end of the log.
@@ -105,6 +108,21 @@ pub(super) async fn set_head(connection: &mut AnyConnection, head: &Head) -> Res
                      ON CONFLICT (one) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq, chain = excluded.chain";
     let seq = i64::try_from(head.seq).unwrap_or(i64::MAX);
     sqlx::query(statement).bind(head.epoch.to_string()).bind(seq).bind(head.chain.clone()).execute(connection).await?;
+    Ok(())
+}
+
+/// Forgets rows that are older than `before`, and all but the last `most`; the last row of all stays.
+pub(super) async fn forget(connection: &mut AnyConnection, before: Millis, most: u64) -> Result<(), StoreError> {
+    let Some(head) = head(connection).await? else { return Ok(()) };
+    let bound = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+    let statement = sqlx::query("SELECT COALESCE(MAX(seq), 0) AS seq FROM changes WHERE time < $1");
+    let row = statement.bind(before.0).fetch_one(&mut *connection).await?;
+    let last = number(row.try_get("seq")?).max(head.seq.saturating_sub(most)).min(head.seq.saturating_sub(1));
+    if last >= head.oldest {
+        sqlx::query("DELETE FROM changes WHERE seq <= $1").bind(bound(last)).execute(&mut *connection).await?;
+        let statement = sqlx::query("UPDATE head SET oldest = $1 WHERE one = 1");
+        statement.bind(bound(last + 1)).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

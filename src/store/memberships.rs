@@ -3,6 +3,7 @@
 //! The organization roles of a membership are its role assignments on the root resource. The default role is one of them (R16): it is
 //! assigned when the membership is made and nothing else was asked for.
 
+mod altered;
 mod deletion;
 mod render;
 mod roles;
@@ -31,6 +32,7 @@ use crate::domain::record::{Member, MembershipStatus};
 use crate::domain::{MembershipId, OrganizationId, OrganizationRecord, UserId};
 use crate::wire::api::{List, Membership};
 
+pub(super) use self::altered::Altered;
 pub(super) use self::deletion::remove_all_of;
 pub(super) use self::render::{Form, render, with_users};
 

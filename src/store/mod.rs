@@ -14,6 +14,7 @@ mod door;
 mod error;
 mod extract;
 mod facts;
+mod feed;
 mod fields;
 mod idempotency;
 mod keys;
@@ -51,13 +52,14 @@ mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::Any;
 use sqlx::pool::PoolConnection;
-use tokio::sync::{mpsc, oneshot};
+use sqlx::{Any, Connection};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 pub use database::{DatabaseError, Engine};
 pub use error::{ErrorBody, FieldError, StoreError};
 pub use facts::View;
+pub use feed::{SyncKey, SyncKeys};
 pub use issuer::Signing;
 pub use keys::{ApiKey, ApiKeys, Author, Scope, sha256};
 pub use server::Server;
@@ -68,6 +70,7 @@ pub use writer::Committed;
 
 use self::database::Database;
 use self::facts::FactsCache;
+use self::feed::Tail;
 use self::transaction::Ids;
 use self::writer::{Job, MOST_WAITING, Writer};
 use crate::domain::id::Epoch;
@@ -88,10 +91,18 @@ pub struct Settings {
     pub max_memory: u64,
     /// Who may call.
     pub api_keys: ApiKeys,
+    /// Which sidecars may read the feed.
+    pub sync_keys: SyncKeys,
     /// The longest that a request may take.
     pub request_timeout: Duration,
+    /// For so long the log is kept; a sidecar that was away for longer starts over.
+    pub log_age: Duration,
+    /// So many transactions of it at most.
+    pub log_length: u64,
     /// How many levels of resources there may be below the root: 5 unless set, at most 64 (our decision D7).
     pub max_depth: usize,
+    /// How many resources of one type an organization may have: 5,000 unless set (WorkOS contract R48).
+    pub max_resources_of_type: u32,
     /// For tests: a new database whose foreign keys refuse where they would otherwise cascade, so that a row which was forgotten is noticed.
     #[doc(hidden)]
     pub strict_foreign_keys: bool,
@@ -109,8 +120,12 @@ impl Settings {
             readers: 4,
             max_memory: 512 * 1024 * 1024,
             api_keys: ApiKeys::default(),
+            sync_keys: SyncKeys::default(),
+            log_age: Duration::from_secs(7 * 24 * 60 * 60),
+            log_length: 1_000_000,
             request_timeout: Duration::from_secs(30),
             max_depth: 5,
+            max_resources_of_type: 5000,
             strict_foreign_keys: false,
             issuer: None,
             metrics,
@@ -128,6 +143,11 @@ struct Parts {
     clock: Arc<dyn Clock>,
     jobs: mpsc::Sender<Job>,
     facts: FactsCache,
+    tail: Arc<Tail>,
+    /// Turns true when streams have to end.
+    stopping: watch::Sender<bool>,
+    /// Turns of those who read whole organizations.
+    lookups: Semaphore,
 }
 
 impl Store {
@@ -138,18 +158,21 @@ impl Store {
     pub async fn open(settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, DatabaseError> {
         let database = Database::open(&settings.database, settings.readers, settings.strict_foreign_keys).await?;
         let (jobs, waiting) = mpsc::channel(MOST_WAITING);
+        let tail = Arc::new(Tail::default());
         let writer = Writer {
             database: database.clone(),
             clock: Arc::clone(&clock),
             jobs: waiting,
             ids: Ids::default(),
             metrics: Arc::clone(&settings.metrics),
+            tail: Arc::clone(&tail),
         };
         // Ends when the store is dropped, and with it the sender.
         #[expect(clippy::disallowed_methods, reason = "owned by the channel: it ends when the last sender is dropped")]
         tokio::spawn(writer.run());
         let facts = FactsCache::new(database.clone(), settings.max_memory);
-        let store = Self(Arc::new(Parts { settings, database, clock, jobs, facts }));
+        let (stopping, lookups) = (watch::Sender::new(false), Semaphore::new(feed::MOST_LOOKUPS));
+        let store = Self(Arc::new(Parts { settings, database, clock, jobs, facts, tail, stopping, lookups }));
         store.write(Author::store(), model::Seed).await.map_err(|error| match error {
             StoreError::Database(error) => DatabaseError::Open(error),
             other => DatabaseError::Open(sqlx::Error::Protocol(other.to_string())),
@@ -205,7 +228,9 @@ impl Store {
     /// # Errors
     /// [`StoreError`], and the epoch is the old one.
     pub async fn new_epoch(&self) -> Result<Revision, StoreError> {
-        let mut transaction = self.0.database.write().await?;
+        let mut connection = self.0.database.writer().await?;
+        connection.close_on_drop();
+        let mut transaction = connection.begin_with(self.0.database.engine().begin_write()).await?;
         let head = log::lock(&mut transaction, self.0.database.engine()).await?;
         let mut head = head.ok_or_else(|| StoreError::not_found("log", "of this database"))?;
         head.epoch = Epoch(rand::random());
@@ -220,9 +245,13 @@ impl Store {
     /// [`StoreError`], and everything is still there.
     pub async fn tidy(&self) -> Result<(), StoreError> {
         let now = self.now();
-        let mut transaction = self.0.database.write().await?;
+        let mut connection = self.0.database.writer().await?;
+        connection.close_on_drop();
+        let mut transaction = connection.begin_with(self.0.database.engine().begin_write()).await?;
         idempotency::forget(&mut transaction, now).await?;
         status::forget(&mut transaction, now).await?;
+        let Settings { log_age, log_length, .. } = self.0.settings;
+        log::forget(&mut transaction, now.minus(log_age), log_length).await?;
         transaction.commit().await?;
         Ok(())
     }

@@ -1,6 +1,4 @@
 //! Resources: what roles are held on (WorkOS contract, section 1.4).
-//!
-//! The hosted service's limit of 5,000 resources of one type and organization (R48) is a soft one, and not set here: memory is the limit.
 
 mod hierarchy;
 mod target;
@@ -20,7 +18,7 @@ use super::keys::Author;
 use super::page::{Listing, PageQuery};
 use super::time::Millis;
 use super::writer::Committed;
-use super::{Store, rows};
+use super::{Settings, Store, rows};
 use crate::domain::record;
 use crate::domain::{ExternalId, OrganizationId, ResourceId, ResourceTypeSlug};
 use crate::wire::api::{List, Resource};
@@ -160,8 +158,8 @@ async fn create(
     author: Author,
     Body(new): Body<NewResource>,
 ) -> Result<Committed, StoreError> {
-    let deepest = store.0.settings.max_depth;
-    store.write(author, CreateResource { new, deepest }).await
+    let Settings { max_depth: deepest, max_resources_of_type: most, .. } = store.0.settings;
+    store.write(author, CreateResource { new, deepest, most }).await
 }
 
 async fn get(State(store): State<Store>, Path(id): Path<ResourceId>) -> Result<axum::Json<Resource>, StoreError> {

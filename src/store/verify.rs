@@ -62,7 +62,7 @@ impl Store {
                 if !row.follows(&expected) {
                     differences.push(format!("row {} of the log is not the one that was written", row.seq));
                 }
-                at = log::Head { epoch: head.epoch, seq: row.seq, chain: row.chain };
+                at = log::Head { seq: row.seq, chain: row.chain, ..head.clone() };
                 parts.into_iter().for_each(|part| replay.apply(part));
             }
         }

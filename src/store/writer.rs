@@ -1,7 +1,8 @@
 //! The one writer of this process: takes what waits, writes it as one database transaction, and acknowledges it when it is on the disk.
 //!
 //! Every write keeps its own number in the log; they share the trip to the disk (group commit). A write that fails after it has changed
-//! something takes the transaction with it, and the others are tried again one by one.
+//! something takes the transaction with it, and the others are tried again one by one. When the database cannot be used, all that wait are
+//! told so at once. A commit that failed is never tried again: the database may have kept it.
 //!
 //! ```text
 //! write ─┐
@@ -13,11 +14,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, Connection};
 use tokio::sync::{mpsc, oneshot};
 
 use super::database::Database;
 use super::error::StoreError;
+use super::feed::Tail;
 use super::idempotency;
 use super::keys::Author;
 use super::log::{self, Head, LogRow};
@@ -32,7 +34,7 @@ use crate::telemetry::StoreMetrics;
 const MOST_AT_ONCE: usize = 128;
 /// Writes that wait at most; more are refused.
 pub(super) const MOST_WAITING: usize = 4096;
-/// How often a database that is locked or gone is tried again before a write is given up.
+/// How often a write that another process was in the way of is tried before it is given up.
 const TRIES: u32 = 3;
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
@@ -59,6 +61,15 @@ pub(super) struct Writer {
     pub(super) jobs: mpsc::Receiver<Job>,
     pub(super) ids: Ids,
     pub(super) metrics: Arc<StoreMetrics>,
+    pub(super) tail: Arc<Tail>,
+}
+
+/// Why a transaction came to nothing.
+enum Failure {
+    /// It could not begin, or not be committed: no write is to blame, and trying again would not help or could write twice.
+    Database(StoreError),
+    /// In the middle, and perhaps because of one of the writes. Nothing was written.
+    Write(StoreError),
 }
 
 /// What goes into the database beside the rows of the writes.
@@ -84,29 +95,39 @@ impl Writer {
         let jobs = std::mem::take(batch);
         match self.attempt(&jobs).await {
             Ok(results) => answer(jobs, results),
-            Err(error) if jobs.len() == 1 && !error.is_database() => answer(jobs, vec![Err(error)]),
-            // One of them spoilt it, or the database is in trouble: each by itself.
-            Err(_) => {
-                for job in jobs {
-                    let result = self.persist(&job).await;
-                    // An error means that the one who asked has gone.
-                    let _ = job.answer.send(result);
-                }
-            }
+            Err(Failure::Database(error)) => refuse(jobs, &error),
+            Err(Failure::Write(error)) if jobs.len() == 1 && !error.is_database() => answer(jobs, vec![Err(error)]),
+            Err(Failure::Write(_)) => self.apart(jobs).await,
         }
     }
 
-    /// One write, tried again while the database is in trouble.
-    async fn persist(&mut self, job: &Job) -> Result<Committed, StoreError> {
+    /// One of them spoilt it for all: each by itself.
+    async fn apart(&mut self, jobs: Vec<Job>) {
+        let mut jobs = jobs.into_iter();
+        while let Some(job) = jobs.next() {
+            let result = match self.persist(&job).await {
+                Ok(committed) => Ok(committed),
+                Err(Failure::Write(error)) => Err(error),
+                Err(Failure::Database(error)) => return refuse(std::iter::once(job).chain(jobs), &error),
+            };
+            // An error means that the one who asked has gone.
+            let _ = job.answer.send(result);
+        }
+    }
+
+    /// One write, tried again while others are in its way.
+    async fn persist(&mut self, job: &Job) -> Result<Committed, Failure> {
         let mut tries = 1;
         loop {
             match self.attempt(std::slice::from_ref(job)).await {
-                Ok(mut results) => return results.pop().unwrap_or(Err(StoreError::Busy)),
-                Err(error) if error.is_database() && is_passing(&error) && tries < TRIES => {
+                Ok(mut results) => {
+                    return results.pop().unwrap_or(Err(StoreError::Busy)).map_err(Failure::Write);
+                }
+                Err(Failure::Write(error)) if is_passing(&error) && tries < TRIES => {
                     tries += 1;
                     tokio::time::sleep(BETWEEN_TRIES).await;
                 }
-                Err(error) => return Err(error),
+                Err(failure) => return Err(failure),
             }
         }
     }
@@ -114,22 +135,35 @@ impl Writer {
     /// All of `jobs` in one transaction.
     ///
     /// # Errors
-    /// What went wrong, and nothing was written.
-    async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, StoreError> {
+    /// What went wrong, and nothing was written, unless it was the commit.
+    async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, Failure> {
         let began = self.clock.uptime();
-        let results = self.transact(jobs).await;
-        match results {
+        let results = self.connect_and_transact(jobs).await;
+        match &results {
             Ok(_) => self.metrics.committed(jobs.len(), self.clock.uptime().saturating_sub(began)),
             Err(_) => self.metrics.rolled_back(),
         }
         results
     }
 
-    async fn transact(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, StoreError> {
+    async fn connect_and_transact(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, Failure> {
+        let mut connection = self.database.writer().await.map_err(Failure::database)?;
+        let results = self.transact(&mut connection, jobs).await;
+        if let Err(Failure::Database(_) | Failure::Write(StoreError::Database(_))) = &results {
+            connection.close_on_drop();
+        }
+        results
+    }
+
+    async fn transact(
+        &mut self,
+        connection: &mut AnyConnection,
+        jobs: &[Job],
+    ) -> Result<Vec<Result<Committed, StoreError>>, Failure> {
         let engine = self.database.engine();
-        let mut transaction = self.database.write().await?;
+        let mut transaction = connection.begin_with(engine.begin_write()).await.map_err(Failure::database)?;
         let connection: &mut AnyConnection = &mut transaction;
-        let mut head = match log::lock(connection, engine).await? {
+        let mut head = match log::lock(connection, engine).await.map_err(Failure::Database)? {
             Some(head) => head,
             None => Head::first(Epoch(rand::random())),
         };
@@ -138,15 +172,27 @@ impl Writer {
         let mut ledger = Ledger::default();
         let mut results = Vec::with_capacity(jobs.len());
         for job in jobs {
+            // Whoever gave up while the database was waited for gets nothing written either.
+            if job.answer.is_closed() {
+                results.push(Err(StoreError::TimedOut));
+                continue;
+            }
             let tx = Transaction::new(connection, engine, now, &mut self.ids);
-            results.push(one(tx, job, &mut head, &mut ledger).await?);
+            results.push(one(tx, job, &mut head, &mut ledger).await.map_err(Failure::Write)?);
         }
-        ledger.write(connection, now, &mut self.ids).await?;
+        ledger.write(connection, now, &mut self.ids).await.map_err(Failure::Write)?;
         if head.seq > before {
-            log::set_head(connection, &head).await?;
+            log::set_head(connection, &head).await.map_err(Failure::Write)?;
         }
-        transaction.commit().await?;
+        transaction.commit().await.map_err(Failure::database)?;
+        self.tail.committed();
         Ok(results)
+    }
+}
+
+impl Failure {
+    fn database(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
     }
 }
 
@@ -225,7 +271,15 @@ fn answer(jobs: Vec<Job>, results: Vec<Result<Committed, StoreError>>) {
     }
 }
 
-/// Whether trying again soon makes sense: the database is locked, or the connection was lost before anything was committed.
+/// Tells everybody that the database cannot be used.
+fn refuse(jobs: impl IntoIterator<Item = Job>, error: &StoreError) {
+    for job in jobs {
+        // An error means that the one who asked has gone.
+        let _ = job.answer.send(Err(error.for_another()));
+    }
+}
+
+/// Whether trying again soon makes sense: another process was in the way.
 fn is_passing(error: &StoreError) -> bool {
     match error {
         StoreError::Database(sqlx::Error::Database(error)) => {

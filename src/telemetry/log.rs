@@ -100,7 +100,7 @@ impl DecisionLog {
     pub fn record<'a>(&self, outcome: Outcome, is_sampled: bool, entry: impl FnOnce() -> Entry<'a>) {
         let is_written = match outcome {
             Outcome::Allowed(_) => is_sampled,
-            Outcome::Denied(_) | Outcome::Shadowed(_) | Outcome::Failed(_) => true,
+            Outcome::Denied(_) | Outcome::Shadowed(_) | Outcome::Failed(_) | Outcome::Cut(_) => true,
         };
         if is_written {
             self.sink.write(entry().line(self.format));

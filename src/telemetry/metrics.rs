@@ -15,6 +15,7 @@ use prometheus::{
 };
 
 use super::meters::{RouteMeter, TokenCacheMeters};
+use super::streams::{RevocationGauges, StreamMeters};
 use crate::domain::{Anomalies, Revision, TokenFault};
 
 /// Bounds of the buckets of decisions, in seconds: 250 ns to 10 ms.
@@ -53,6 +54,7 @@ pub struct Metrics {
     source_requests: IntCounterVec,
     refused_connections: IntCounterVec,
     config_reloads: IntCounterVec,
+    min_revisions: IntCounterVec,
     /// `portcullis_decision_duration_seconds`: from the request's view to the verdict, token verification included.
     pub decision_duration: Histogram,
     /// `portcullis_jwks_refresh_total{issuer,result}`.
@@ -61,10 +63,18 @@ pub struct Metrics {
     pub token_cache: TokenCacheMeters,
     /// `portcullis_facts_age_seconds` and its kin.
     pub facts: FactsGauges,
+    /// `portcullis_revocations` and its age.
+    pub revocations: RevocationGauges,
+    /// `portcullis_streams_open` and `portcullis_streams_cut_total`.
+    pub streams: StreamMeters,
     /// `portcullis_degraded_decisions_total`: served on facts older than five seconds, within the bound.
     pub degraded_decisions: IntCounter,
     /// `portcullis_organizations_evicted_total`: residents that had to make room.
     pub organizations_evicted: IntCounter,
+    /// `portcullis_facts_divergence_total`: organizations whose facts here were not those of the store; must stay 0.
+    pub facts_divergence: IntCounter,
+    /// `portcullis_facts_rollbacks_total`: times that the source had older facts than those in force.
+    pub facts_rollbacks: IntCounter,
     /// `portcullis_log_lines_dropped_total`.
     pub log_lines_dropped: IntCounter,
     /// `portcullis_panics_total`: must stay 0.
@@ -125,6 +135,19 @@ pub enum OrganizationLoad {
     TimedOut,
     /// There was no room for it.
     NoRoom,
+}
+
+/// What became of a minimum revision that was not in force (`result` of `portcullis_min_revision_total`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MinRevision {
+    /// It was waited for, and came.
+    Waited,
+    /// It was of another history than the one in force, and let pass.
+    OtherHistory,
+    /// It did not come in time.
+    Unavailable,
+    /// Too many waited already.
+    Crowded,
 }
 
 /// How a source answered one request over the network (`result` of `portcullis_facts_requests_total`).
@@ -246,12 +269,27 @@ impl Metrics {
                 organizations_resident: to.gauge("portcullis_organizations_resident", "Organizations in memory.")?,
                 bytes: to.gauge("portcullis_facts_bytes", "Bytes that the facts in memory take.")?,
             },
+            revocations: RevocationGauges::new(&to)?,
+            streams: StreamMeters::new(&to)?,
+            min_revisions: to.counters(
+                "portcullis_min_revision_total",
+                "Requests that asked for newer facts than were in force, or for those of another history.",
+                &["result"],
+            )?,
             degraded_decisions: to.counter(
                 "portcullis_degraded_decisions_total",
                 "Decisions on facts that are not fresh but within their bound.",
             )?,
             organizations_evicted: to
                 .counter("portcullis_organizations_evicted_total", "Organizations that had to make room for others.")?,
+            facts_divergence: to.counter(
+                "portcullis_facts_divergence_total",
+                "Organizations whose facts in memory were not those of the store; must stay 0.",
+            )?,
+            facts_rollbacks: to.counter(
+                "portcullis_facts_rollbacks_total",
+                "Times that the source had older facts than those in force, which stayed.",
+            )?,
             log_lines_dropped: to
                 .counter("portcullis_log_lines_dropped_total", "Log lines dropped because nobody read them in time.")?,
             panics: to.counter("portcullis_panics_total", "Panics; each one is a fault of ours.")?,
@@ -309,6 +347,17 @@ impl Metrics {
             OrganizationLoad::NoRoom => "no_room",
         };
         self.organization_loads.with_label_values(&[result]).inc();
+    }
+
+    /// Counts a request for facts newer than those in force.
+    pub fn min_revision(&self, result: MinRevision) {
+        let result = match result {
+            MinRevision::Waited => "waited",
+            MinRevision::OtherHistory => "other_history",
+            MinRevision::Unavailable => "unavailable",
+            MinRevision::Crowded => "crowded",
+        };
+        self.min_revisions.with_label_values(&[result]).inc();
     }
 
     /// Counts a request to the server that facts are read from.

@@ -11,15 +11,17 @@ mod outcome;
 mod setup;
 mod sink;
 mod store;
+mod streams;
 
 pub use line::Format;
 pub use log::{DecisionLog, Entry, LogSettings};
 pub use meters::{RouteMeter, RouteMeters, TokenCacheMeters};
 pub use metrics::{
-    Build, FactsGauges, FactsUpdate, Metrics, MetricsError, OrganizationLoad, RefusedConnection, SourceAnswer,
-    UpdateResult,
+    Build, FactsGauges, FactsUpdate, Metrics, MetricsError, MinRevision, OrganizationLoad, RefusedConnection,
+    SourceAnswer, UpdateResult,
 };
-pub use outcome::{Ground, Outcome};
+pub use outcome::{Cut, Ground, Outcome};
 pub use setup::{SetupError, count_panics, install};
 pub use sink::Sink;
 pub use store::StoreMetrics;
+pub use streams::{RevocationGauges, StreamMeters};

@@ -13,6 +13,36 @@ pub enum Outcome {
     Shadowed(DenyReason),
     /// It was permitted, and then we or the upstream failed.
     Failed(DenyReason),
+    /// It was permitted, lasted, and was ended because it is permitted no more.
+    Cut(Cut),
+}
+
+/// Why a permitted exchange was ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Decided again, it is refused.
+    Refused(DenyReason),
+    /// It is as old as its rule lets it become.
+    MaxAge,
+}
+
+impl Cut {
+    const COUNT: usize = DenyReason::COUNT + 1;
+
+    /// The `reason`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Refused(reason) => reason.reason(),
+            Self::MaxAge => "max_stream_age",
+        }
+    }
+
+    fn ordinal(self) -> usize {
+        match self {
+            Self::Refused(reason) => reason.ordinal(),
+            Self::MaxAge => DenyReason::COUNT,
+        }
+    }
 }
 
 /// Why a request was permitted.
@@ -65,15 +95,16 @@ impl From<&Grounds> for Outcome {
 
 impl Outcome {
     /// How many pairs there are.
-    pub(super) const COUNT: usize = Ground::COUNT + 3 * DenyReason::COUNT;
+    pub(super) const COUNT: usize = Ground::COUNT + 3 * DenyReason::COUNT + Cut::COUNT;
 
-    /// The `outcome`: `allow`, `deny`, `shadow`, `error`.
+    /// The `outcome`: `allow`, `deny`, `shadow`, `error`, `cut`.
     pub fn word(self) -> &'static str {
         match self {
             Self::Allowed(_) => "allow",
             Self::Denied(_) => "deny",
             Self::Shadowed(_) => "shadow",
             Self::Failed(_) => "error",
+            Self::Cut(_) => "cut",
         }
     }
 
@@ -82,13 +113,16 @@ impl Outcome {
         match self {
             Self::Allowed(ground) => ground.word(),
             Self::Denied(reason) | Self::Shadowed(reason) | Self::Failed(reason) => reason.reason(),
+            Self::Cut(cut) => cut.reason(),
         }
     }
 
     /// What was wrong with the token, where that was the reason.
     pub fn fault(self) -> Option<TokenFault> {
         match self {
-            Self::Denied(DenyReason::BadToken(fault)) | Self::Shadowed(DenyReason::BadToken(fault)) => Some(fault),
+            Self::Denied(DenyReason::BadToken(fault))
+            | Self::Shadowed(DenyReason::BadToken(fault))
+            | Self::Cut(Cut::Refused(DenyReason::BadToken(fault))) => Some(fault),
             _ => None,
         }
     }
@@ -100,6 +134,7 @@ impl Outcome {
             Self::Denied(reason) => Ground::COUNT + reason.ordinal(),
             Self::Shadowed(reason) => Ground::COUNT + DenyReason::COUNT + reason.ordinal(),
             Self::Failed(reason) => Ground::COUNT + 2 * DenyReason::COUNT + reason.ordinal(),
+            Self::Cut(cut) => Ground::COUNT + 3 * DenyReason::COUNT + cut.ordinal(),
         }
     }
 }
@@ -116,7 +151,8 @@ mod tests {
         let reasons = DenyReason::ALL.into_iter();
         let refused =
             reasons.flat_map(|reason| [Outcome::Denied, Outcome::Shadowed, Outcome::Failed].map(|end| end(reason)));
-        let all: Vec<_> = grounds.into_iter().chain(refused).collect();
+        let cuts = DenyReason::ALL.into_iter().map(Cut::Refused).chain([Cut::MaxAge]).map(Outcome::Cut);
+        let all: Vec<_> = grounds.into_iter().chain(refused).chain(cuts).collect();
         let places: BTreeSet<_> = all.iter().map(|outcome| outcome.ordinal()).collect();
         assert_eq!(places, (0..Outcome::COUNT).collect());
         let names: BTreeSet<_> = all.iter().map(|outcome| (outcome.word(), outcome.reason())).collect();

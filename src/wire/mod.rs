@@ -3,12 +3,15 @@
 //! Nothing is read by halves: a document is accepted as a whole, or every problem in it is reported, each with its place.
 
 pub mod api;
+pub mod feed;
+
 mod facts;
 mod grant;
 mod ids;
 mod model;
 mod organization;
 mod resolve;
+mod revocations;
 mod spot;
 
 pub use facts::{Facts, FactsFile, Loader};
@@ -16,3 +19,4 @@ pub use grant::{Grant, GrantError, ResourceName, Subject};
 pub use model::{Environment, ExternalIds, Model, PermissionSpec, ResourceTypeSpec, RoleSpec};
 pub use organization::{GroupSpec, MembershipSpec, OrganizationSpec, ResourceSpec};
 pub use resolve::{Sample, reserved_start};
+pub use revocations::{Revocation, RevocationKind, RevocationList};

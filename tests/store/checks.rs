@@ -47,6 +47,34 @@ fn roles_count_where_they_are_held_and_below() {
     });
 }
 
+/// R1: the subject is a membership. The user behind it, who may be in several organizations, is not.
+#[test]
+fn a_user_is_no_subject() {
+    on_every_engine(async |store| {
+        let Company { ada, project, .. } = company(store, "multiple").await;
+        store.assign(&ada, "project-editor", &project).await;
+        let membership = store.get(&format!("/user_management/organization_memberships/{ada}")).await.is(200);
+        let user = membership["user_id"].as_str().unwrap();
+        let body = json!({"permission_slug": "project:edit", "resource_id": project});
+        store.post(&check(user), body).await.is_error(404, "entity_not_found");
+    });
+}
+
+/// R7: roles only add; one with less takes nothing from one with more, wherever it is held.
+#[test]
+fn roles_take_nothing_away() {
+    on_every_engine(async |store| {
+        let Company { org, ada, workspace, project, .. } = company(store, "multiple").await;
+        store.assign(&ada, "workspace-admin", &workspace).await;
+        assert!(store.may(&ada, "project:edit", &project).await);
+        store.assign(&ada, "project-viewer", &project).await;
+        let group = store.group(&org, "viewers", &[&ada]).await;
+        store.assign_group(&group, "project-viewer", Some(&project)).await;
+        assert!(store.may(&ada, "project:edit", &project).await);
+        assert!(store.may(&ada, "project:view", &project).await);
+    });
+}
+
 /// Rule T, and what is not there.
 #[test]
 fn the_question_has_to_make_sense() {

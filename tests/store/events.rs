@@ -122,3 +122,118 @@ fn only_what_happened_is_an_event() {
         assert_eq!((&data["status"], data.get("user")), (&json!("inactive"), None));
     });
 }
+
+/// The memberships that were told to have other roles since `after`, oldest first, and the roles.
+async fn altered_since(store: &Running, after: &str) -> Vec<(String, Vec<String>)> {
+    let query = format!("limit=100&events=organization_membership.updated&after={after}");
+    let page = store.get(&format!("/events?{query}")).await.is(200);
+    let slug = |role: &Value| role["slug"].as_str().unwrap().to_owned();
+    let told = |event: &Value| {
+        let data = &event["data"];
+        let roles: Vec<String> = data["roles"].as_array().unwrap().iter().map(slug).collect();
+        assert_eq!(data["role"]["slug"], json!(roles[0]));
+        (id(data), roles)
+    };
+    page["data"].as_array().unwrap().iter().map(told).collect()
+}
+
+async fn last(store: &Running) -> String {
+    let all = store.get("/events?limit=100").await.is(200);
+    id(all["data"].as_array().unwrap().last().unwrap())
+}
+
+/// Three members with the default role: the first has another as well, the second has that one through a group, the third has neither.
+async fn three(store: &Running) -> (String, [String; 3]) {
+    let organization = store.organization("Acme").await;
+    let root = store.root(&organization).await;
+    let direct = store.member(&organization, "direct").await;
+    let indirect = store.member(&organization, "indirect").await;
+    let neither = store.member(&organization, "neither").await;
+    store.assign(&direct, "billing-admin", &root).await;
+    let group = store.group(&organization, "eng", &[&indirect]).await;
+    store.assign_group(&group, "billing-admin", None).await;
+    (organization, [direct, indirect, neither])
+}
+
+/// R25: whoever had the role that goes.
+#[test]
+fn a_role_that_goes_is_an_event_for_each_who_had_it() {
+    on_every_engine(async |store| {
+        store.usual_model("multiple").await;
+        let (_, [direct, indirect, _]) = three(store).await;
+        let before = last(store).await;
+        store.delete("/portcullis/v1/roles/billing-admin").await.is(204);
+        let left = vec!["member".to_owned()];
+        assert_eq!(altered_since(store, &before).await, [(direct, left.clone()), (indirect, left)]);
+        // Nobody has a role on a resource as an organization role.
+        let before = last(store).await;
+        store.delete("/portcullis/v1/roles/workspace-admin").await.is(204);
+        assert_eq!(altered_since(store, &before).await, []);
+    });
+}
+
+/// R17: whoever has several roles in one mode and one in the other.
+#[test]
+fn a_switch_of_the_role_mode_is_an_event_for_each_whom_it_alters() {
+    on_every_engine(async |store| {
+        store.usual_model("multiple").await;
+        let (_, [direct, indirect, _]) = three(store).await;
+        let before = last(store).await;
+        store.usual_model("single").await;
+        let highest = vec!["billing-admin".to_owned()];
+        let told = [(direct, highest.clone()), (indirect.clone(), highest)];
+        assert_eq!(altered_since(store, &before).await, told);
+        // What was taken from the first does not come back; the second had it through the group all the time.
+        let before = last(store).await;
+        store.usual_model("multiple").await;
+        let both = vec!["billing-admin".to_owned(), "member".to_owned()];
+        assert_eq!(altered_since(store, &before).await, [(indirect, both)]);
+    });
+}
+
+/// R27: whoever the identity provider gives or takes a role.
+#[test]
+fn roles_from_the_identity_provider_are_events_where_they_alter_something() {
+    on_every_engine(async |store| {
+        store.usual_model("multiple").await;
+        let (organization, [direct, _, neither]) = three(store).await;
+        let groups =
+            |member: &str| format!("/portcullis/v1/organization_memberships/{member}/identity_provider_groups");
+        let roles = format!("/portcullis/v1/organizations/{organization}/identity_provider_roles");
+        let before = last(store).await;
+        store.put(&groups(&direct), json!({"groups": ["staff"]})).await.is(200);
+        store.put(&groups(&neither), json!({"groups": ["staff"]})).await.is(200);
+        assert_eq!(altered_since(store, &before).await, [], "nothing is mapped yet");
+        let mapping = json!([{"identity_provider_group": "staff", "role_slug": "admin"}]);
+        store.put(&roles, json!({"identity_provider_roles": mapping})).await.is(200);
+        let admin = vec!["admin".to_owned()];
+        let told = [(direct.clone(), admin.clone()), (neither.clone(), admin)];
+        assert_eq!(altered_since(store, &before).await, told);
+        let before = last(store).await;
+        store.put(&roles, json!({"identity_provider_roles": mapping})).await.is(200);
+        assert_eq!(altered_since(store, &before).await, [], "nothing is different");
+        store.put(&groups(&neither), json!({"groups": []})).await.is(200);
+        assert_eq!(altered_since(store, &before).await, [(neither, vec!["member".to_owned()])]);
+        let before = last(store).await;
+        store.delete("/portcullis/v1/roles/admin").await.is(204);
+        let own = vec!["billing-admin".to_owned(), "member".to_owned()];
+        assert_eq!(altered_since(store, &before).await, [(direct, own)]);
+    });
+}
+
+/// D21: what a group gives and takes is in the change log, and no event of its members.
+#[test]
+fn roles_of_groups_are_no_events_of_their_members() {
+    on_every_engine(async |store| {
+        store.usual_model("single").await;
+        let organization = store.organization("Acme").await;
+        let ada = store.member(&organization, "ada").await;
+        let group = store.group(&organization, "eng", &[&ada]).await;
+        let before = last(store).await;
+        let given = store.assign_group(&group, "admin", None).await;
+        assert_eq!(store.roles(&ada).await, ["admin"]);
+        store.delete(&format!("/authorization/groups/{group}/role_assignments/{given}")).await.is(204);
+        assert_eq!(store.roles(&ada).await, ["member"]);
+        assert_eq!(altered_since(store, &before).await, []);
+    });
+}

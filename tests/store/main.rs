@@ -13,9 +13,12 @@
 
 mod assignments;
 mod audit;
+mod bad_input;
 mod checks;
 mod concurrency;
 mod configuration;
+mod crash;
+mod database_faults;
 mod events;
 mod group_assignments;
 mod groups;

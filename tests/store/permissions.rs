@@ -42,6 +42,7 @@ fn pages_go_both_ways() {
         assert_eq!(back, first);
         let ascending = store.get("/authorization/permissions?limit=2&order=asc").await;
         assert_eq!(ascending.listed("/slug"), ["p1", "p2"]);
+        // D12
         store.get("/authorization/permissions?after=perm_nobody").await.is_error(422, "unknown_cursor");
         store.get("/authorization/permissions?limit=0").await.is_error(422, "invalid_request_parameters");
         store.get("/authorization/permissions?limit=101").await.is_error(422, "invalid_request_parameters");

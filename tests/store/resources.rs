@@ -256,6 +256,30 @@ fn the_hierarchy_can_be_deeper() {
     });
 }
 
+/// R48: so many of one type in one organization; 5,000 unless set.
+#[test]
+fn an_organization_has_a_bounded_number_of_resources_of_a_type() {
+    on_every_engine(async |store| {
+        assert_eq!(settings(&store.database).max_resources_of_type, 5000);
+        let few = portcullis::store::Settings { max_resources_of_type: 2, ..settings(&store.database) };
+        let few = Running::start_with(few).await;
+        few.usual_model("multiple").await;
+        let (org, other) = (few.organization("Acme").await, few.organization("Other").await);
+        let first = few.resource(&org, "project", "p1", None).await;
+        few.resource(&org, "project", "p2", None).await;
+        let refused = few.post(RESOURCES, project(&org, "p3")).await;
+        assert_eq!(refused.body["errors"][0]["field"], "resource_type_slug");
+        refused.is_error(422, "resource_limit_exceeded");
+        few.get(&named(&org, "project", "p3")).await.is_error(404, "entity_not_found");
+        // Other types and other organizations have room of their own, and whatever goes makes room.
+        few.resource(&org, "workspace", "w1", None).await;
+        few.resource(&other, "project", "p1", None).await;
+        few.delete(&one(&first)).await.is(204);
+        few.post(RESOURCES, project(&org, "p3")).await.is(201);
+        few.stop().await;
+    });
+}
+
 /// R38: no resource stands below itself.
 #[test]
 fn a_cycle_is_refused() {

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use portcullis::app::{self, App, Stop};
 use portcullis::config::{self, ProcessEnvironment};
+use portcullis::live::World;
 use portcullis::telemetry::{Metrics, Sink};
 
 use self::client::{Answer, Connection};
@@ -68,6 +69,8 @@ pub struct System {
     pub upstream: RecordingUpstream,
     /// What it takes for the time.
     pub clock: Arc<TestClock>,
+    /// The facts and revocations it decides by.
+    pub world: Arc<World>,
     /// Its log.
     pub log: Log,
     stop: Stop,
@@ -305,7 +308,7 @@ impl Builder {
         let sink = Sink::start(log.clone(), 100_000, metrics.log_lines_dropped.clone()).unwrap();
         let clock = Arc::new(TestClock::default());
         let app = App::build(config, Some(file), clock.clone(), metrics, sink.clone()).unwrap();
-        let (addresses, stop) = (app.addresses().clone(), app.stop());
+        let (addresses, stop, world) = (app.addresses().clone(), app.stop(), app.world());
         let running = std::thread::spawn(move || app.run());
         let system = System {
             address: addresses.listeners[0],
@@ -313,6 +316,7 @@ impl Builder {
             admin: addresses.admin.unwrap(),
             upstream,
             clock,
+            world,
             log,
             stop,
             sink,

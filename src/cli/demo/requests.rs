@@ -10,6 +10,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 
+use super::People;
 use crate::cli::say;
 
 /// A request to try.
@@ -237,10 +238,7 @@ pub(super) fn variable(membership: &str) -> String {
 }
 
 /// Makes every request, prints what came of it, and says how many answers were wrong.
-pub(super) async fn check(
-    sidecar: SocketAddr,
-    token: &dyn Fn(&str) -> anyhow::Result<String>,
-) -> anyhow::Result<usize> {
+pub(super) async fn check(sidecar: SocketAddr, people: &People) -> anyhow::Result<usize> {
     let client: Client<HttpConnector, Full<Bytes>> = Client::builder(TokioExecutor::new()).build_http();
     let mut failures = 0;
     for request in REQUESTS {
@@ -248,7 +246,7 @@ pub(super) async fn check(
             http::Request::builder().method(request.method).uri(format!("http://{sidecar}{}", request.target));
         if let Some(membership) = request.membership {
             let tampered = if request.forged { "x" } else { "" };
-            built = built.header(header::AUTHORIZATION, format!("Bearer {}{tampered}", token(membership)?));
+            built = built.header(header::AUTHORIZATION, format!("Bearer {}{tampered}", people.token(membership)?));
         }
         for (name, value) in request.headers {
             built = built.header(*name, *value);

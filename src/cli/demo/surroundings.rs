@@ -1,57 +1,50 @@
-//! What stands around the demo's sidecar: an upstream that echoes what it received, and an issuer's key set.
+//! What stands around the demo's sidecar: an upstream that echoes what it received, and the store.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::header;
 use axum::response::IntoResponse;
-use axum::routing::get;
 use axum::{Json, Router};
 use http_body_util::Empty;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use serde_json::json;
-use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
-/// Where the upstream and the issuer listen when there is room.
+use crate::app::store::StoreApp;
+use crate::app::{self, SystemClock};
+use crate::config::store::StoreFile;
+
+/// Where the upstream listens when there is room.
 const UPSTREAM: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 3000);
-const ISSUER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9902);
-const JWKS_PATH: &str = "/sso/jwks/client_demo";
 
 /// Bytes of a body that the upstream echoes.
 const ECHO_LIMIT: usize = 64 * 1024;
 
-/// The upstream and the issuer; they end with this value.
+/// The upstream and the store; they end with this value.
 pub(super) struct Surroundings {
     pub(super) upstream: SocketAddr,
-    issuer: SocketAddr,
+    pub(super) store: SocketAddr,
     _servers: JoinSet<std::io::Result<()>>,
 }
 
 impl Surroundings {
-    pub(super) fn start(runtime: &Runtime, jwks: String, anywhere: bool) -> anyhow::Result<Self> {
+    pub(super) async fn start(store: StoreFile, anywhere: bool) -> anyhow::Result<Self> {
+        let metrics = Arc::new(app::store::metrics()?);
+        let store = StoreApp::build(store, Arc::new(SystemClock), metrics).await?;
+        let store_address = store.address();
         let echo = Router::new().fallback(echo);
-        let keys = Router::new().route(
-            JWKS_PATH,
-            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], jwks).into_response() }),
-        );
-        runtime.block_on(async {
-            let (upstream, upstream_address) = listen(UPSTREAM, anywhere).await?;
-            let (issuer, issuer_address) = listen(ISSUER, anywhere).await?;
-            let mut servers = JoinSet::new();
-            servers.spawn(async move { axum::serve(upstream, echo).await });
-            servers.spawn(async move { axum::serve(issuer, keys).await });
-            Ok(Self { upstream: upstream_address, issuer: issuer_address, _servers: servers })
-        })
-    }
-
-    pub(super) fn jwks_url(&self) -> String {
-        format!("http://{}{JWKS_PATH}", self.issuer)
+        let (upstream, upstream_address) = listen(UPSTREAM, anywhere).await?;
+        let mut servers = JoinSet::new();
+        servers.spawn(async move { axum::serve(upstream, echo).await });
+        servers.spawn(store.run());
+        Ok(Self { upstream: upstream_address, store: store_address, _servers: servers })
     }
 }
 

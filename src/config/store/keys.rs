@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{OwnKey, Reader, SyncKey};
+use super::{OwnKey, Reader};
 use crate::domain::OrganizationId;
-use crate::store::{ApiKey, Scope};
+use crate::store::{ApiKey, Scope, SyncKey};
 use crate::yaml::{Node, Placed};
 
 /// A key in full, with every scope, or its hash; read by itself, so that problems keep their places.
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
             if let Some(text) = node.as_str() {
                 if self.is_key(node, text) {
                     let sha256 = crate::store::sha256(text);
-                    keys.push(SyncKey { name: format!("sync_key_{number}"), sha256, organizations: None });
+                    keys.push(SyncKey::hashed(&format!("sync_key_{number}"), sha256, None));
                 }
                 continue;
             }
@@ -130,7 +130,7 @@ impl<'a> Reader<'a> {
                 }
             };
             let sha256 = self.sha256(&sha256);
-            keys.extend(sha256.map(|sha256| SyncKey { name: name.value, sha256, organizations }));
+            keys.extend(sha256.map(|sha256| SyncKey::hashed(&name, sha256, organizations)));
         }
         keys
     }

@@ -1,6 +1,11 @@
 //! What only SQLite needs to be told.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use percent_encoding::percent_decode_str;
 
 use super::DatabaseError;
 
@@ -8,7 +13,7 @@ use super::DatabaseError;
 pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
 /// The first read fixes the moment.
 pub(super) const BEGIN_SNAPSHOT: &str = "BEGIN DEFERRED";
-pub(super) const LOCK_HEAD: &str = "SELECT epoch, seq, chain FROM head WHERE one = 1";
+pub(super) const LOCK_HEAD: &str = "SELECT epoch, seq, chain, oldest FROM head WHERE one = 1";
 /// A commit is on the disk before it is acknowledged.
 pub(super) const GREETING: [&str; 5] = [
     "PRAGMA busy_timeout = 5000",
@@ -18,15 +23,42 @@ pub(super) const GREETING: [&str; 5] = [
     "PRAGMA cache_size = -65536",
 ];
 
-/// Makes the folder of the file, and asks for the file to be created when it is missing.
-pub(super) fn prepare(url: &str) -> Result<String, DatabaseError> {
+/// The file of the database, which must stay where it is: SQLite goes on writing to one that was removed, and nobody would ever find it.
+#[derive(Debug, Clone)]
+pub(super) struct File {
+    path: PathBuf,
+    /// Device and number of what was opened.
+    identity: (u64, u64),
+}
+
+impl File {
+    /// # Errors
+    /// It was removed, or another has taken its place.
+    pub(super) fn require_in_place(&self) -> io::Result<()> {
+        let there = fs::metadata(&self.path)?;
+        if (there.dev(), there.ino()) == self.identity {
+            return Ok(());
+        }
+        Err(io::Error::other(format!("`{}` is not the file that was opened: restart the store", self.path.display())))
+    }
+}
+
+/// Makes the folder and the file where they are missing; nothing that is opened later is made anew when it was removed. The address to open.
+pub(super) fn prepare(url: &str) -> Result<(String, File), DatabaseError> {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let path = address.trim_start_matches("sqlite:").trim_start_matches("//");
     if path.is_empty() || path.contains(":memory:") {
         return Err(DatabaseError::Url(url.to_owned()));
     }
-    if let Some(folder) = Path::new(path).parent() {
-        std::fs::create_dir_all(folder).map_err(|source| DatabaseError::Folder { path: path.to_owned(), source })?;
+    let path = PathBuf::from(percent_decode_str(path).decode_utf8_lossy().into_owned());
+    let failed = |source| DatabaseError::File { path: path.display().to_string(), source };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(failed)?;
     }
-    Ok(if query.is_empty() { format!("sqlite://{path}?mode=rwc") } else { url.to_owned() })
+    // An empty file is an empty database. Whoever may only read it learns that from SQLite.
+    let made = fs::OpenOptions::new().append(true).create(true).open(&path).and_then(|file| file.metadata());
+    let metadata = made.or_else(|_| fs::metadata(&path)).map_err(failed)?;
+    let identity = (metadata.dev(), metadata.ino());
+    let query = if query.is_empty() { "mode=rw" } else { query };
+    Ok((format!("{address}?{query}"), File { path, identity }))
 }

@@ -7,9 +7,10 @@ use super::{MembershipRow, announce, find};
 use crate::domain::record::{Member, MembershipStatus};
 use crate::domain::{MembershipId, OrganizationRecord};
 use crate::store::error::{FieldError, StoreError};
-use crate::store::revocations::{self, Revoked};
+use crate::store::revocations;
 use crate::store::sessions;
 use crate::store::transaction::{Reply, Transaction, Write};
+use crate::wire::RevocationKind;
 
 pub(super) struct Deactivate(pub(super) MembershipId);
 
@@ -46,7 +47,7 @@ impl Write for Deactivate {
         }
         set(tx, &row, MembershipStatus::Inactive).await?;
         sessions::end_all_of(tx, &self.0).await?;
-        revocations::revoke(tx, Revoked::Membership, &self.0).await?;
+        revocations::revoke(tx, RevocationKind::Membership, &self.0).await?;
         Reply::ok(&announce(tx, "organization_membership.updated", &row).await?)
     }
 }

@@ -9,6 +9,7 @@ use crate::domain::record::{CatalogKey, EnvironmentSettings, ResourceType, RoleM
 use crate::domain::{CatalogRecord, MembershipId, OrganizationId};
 use crate::store::assignments::{self, AssignmentRow, Of};
 use crate::store::error::StoreError;
+use crate::store::memberships::Altered;
 use crate::store::permissions;
 use crate::store::roles::{Order, Removal, StoredRole};
 use crate::store::rows::read_all;
@@ -18,6 +19,9 @@ use crate::wire::ExternalIds;
 /// Carries out what was [checked](Difference::check).
 pub(super) async fn apply(tx: &mut Transaction<'_>, difference: &Difference) -> Result<(), StoreError> {
     // Before anything changes: what memberships have now.
+    let gone: Vec<_> = difference.roles_gone.iter().map(|role| role.id.clone()).collect();
+    let switches_mode = difference.before.settings.role_mode != difference.settings.role_mode;
+    let altered = Altered::by_model(tx, &gone, switches_mode).await?;
     let removal = match difference.roles_gone.as_slice() {
         [] => None,
         gone => Some(Removal::prepare(tx, gone.to_vec()).await?),
@@ -39,7 +43,10 @@ pub(super) async fn apply(tx: &mut Transaction<'_>, difference: &Difference) -> 
             permissions::remove(tx, slug, &permission).await?;
         }
     }
-    if difference.narrows() { keep_highest(tx).await } else { Ok(()) }
+    if difference.narrows() {
+        keep_highest(tx).await?;
+    }
+    altered.announce(tx).await
 }
 
 async fn put_types(tx: &mut Transaction<'_>, difference: &Difference) -> Result<(), StoreError> {

@@ -50,6 +50,8 @@ pub(super) struct CreateResource {
     pub(super) new: NewResource,
     /// How many levels below the root there may be.
     pub(super) deepest: usize,
+    /// How many of one type an organization may have.
+    pub(super) most: u32,
 }
 
 pub(super) struct UpdateResource {
@@ -84,6 +86,7 @@ impl Write for CreateResource {
         hierarchy::require_parent_type(tx.connection, resource_type_slug, &parent).await?;
         hierarchy::require_depth(tx.connection, &parent.resource.id, 0, self.deepest).await?;
         require_free(tx.connection, organization_id, resource_type_slug, external_id).await?;
+        require_room(tx.connection, organization_id, resource_type_slug, self.most).await?;
         let id = ResourceId::new(&tx.id("authz_resource_"))?;
         let statement = "INSERT INTO resources (id, organization_id, resource_type_slug, external_id, parent_id, name, \
                          description, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)";
@@ -236,6 +239,24 @@ async fn require_free(
     let place = if holder == *organization { "" } else { " in another organization, and external ids are global" };
     let message = format!("a `{resource_type}` with external id `{external_id}` exists already{place}");
     Err(StoreError::conflict("authorization_resource_external_id_conflict", message))
+}
+
+/// # Errors
+/// [`StoreError::Unprocessable`] when the organization has as many resources of the type as it may have (WorkOS contract R48).
+async fn require_room(
+    connection: &mut AnyConnection,
+    organization: &OrganizationId,
+    resource_type: &ResourceTypeSlug,
+    most: u32,
+) -> Result<(), StoreError> {
+    let statement = "SELECT COUNT(*) AS number FROM resources WHERE organization_id = $1 AND resource_type_slug = $2";
+    let statement = sqlx::query(statement).bind(organization.clone()).bind(resource_type.clone());
+    let number: i64 = statement.fetch_one(connection).await?.try_get("number")?;
+    if number < i64::from(most) {
+        return Ok(());
+    }
+    let message = format!("the organization has {number} resources of type `{resource_type}`, and may have {most}");
+    Err(StoreError::invalid("resource_type_slug", "resource_limit_exceeded", message))
 }
 
 /// WorkOS contract R35.

@@ -14,6 +14,7 @@ use crate::store::error::StoreError;
 use crate::store::extract::{Body, Path};
 use crate::store::fields::{Description, Name, Patch, patch};
 use crate::store::keys::Author;
+use crate::store::memberships::Altered;
 use crate::store::page::WholeList;
 use crate::store::transaction::{Reply, Transaction, Write};
 use crate::store::writer::Committed;
@@ -198,8 +199,10 @@ impl Write for DeleteRole {
             let message = format!("role `{}` is the default role: choose another one first", self.0);
             return Err(StoreError::conflict("role_is_default", message));
         }
+        let altered = Altered::by_model(tx, std::slice::from_ref(&role.id), false).await?;
         let removal = Removal::prepare(tx, vec![role]).await?;
         removal.carry_out(tx).await?;
+        altered.announce(tx).await?;
         Ok(Reply::no_content())
     }
 }

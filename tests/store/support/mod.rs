@@ -21,6 +21,7 @@
 
 pub mod company;
 pub mod postgres;
+pub mod process;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -71,23 +72,33 @@ pub struct Answer {
 
 /// Runs a test on SQLite, and on PostgreSQL where it is installed; says so where it is not.
 pub fn on_every_engine(test: impl AsyncFn(&Running)) {
-    on_sqlite(&test);
+    on_every_engine_with(settings, test);
+}
+
+/// The same, with these settings for a database.
+pub fn on_every_engine_with(settings: fn(&str) -> Settings, test: impl AsyncFn(&Running)) {
+    on_sqlite_with(settings, &test);
     match postgres::database() {
-        Some(database) => run(&database, &test),
+        Some(database) => run(settings(&database), &test),
         None => eprintln!("skipped on PostgreSQL, which is not installed"),
     }
 }
 
 /// Runs a test on SQLite.
 pub fn on_sqlite(test: impl AsyncFn(&Running)) {
-    let folder = tempfile::tempdir().unwrap();
-    run(&format!("sqlite://{}", folder.path().join("store.db").display()), &test);
+    on_sqlite_with(settings, test);
 }
 
-fn run(database: &str, test: &impl AsyncFn(&Running)) {
+/// The same, with these settings for a database.
+pub fn on_sqlite_with(settings: fn(&str) -> Settings, test: impl AsyncFn(&Running)) {
+    let folder = tempfile::tempdir().unwrap();
+    run(settings(&format!("sqlite://{}", folder.path().join("store.db").display())), &test);
+}
+
+fn run(settings: Settings, test: &impl AsyncFn(&Running)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let running = Running::start(database).await;
+        let running = Running::start_with(settings).await;
         test(&running).await;
         running.stop().await;
     });
@@ -131,8 +142,7 @@ impl Running {
         let address = server.address().unwrap();
         let (stop, stopped) = watch::channel(false);
         let served = Some(tokio::spawn(server.serve(stopped)));
-        let client = Client::builder(TokioExecutor::new()).build_http();
-        Self { api: Api { address, client }, store, database, stop, served }
+        Self { api: Api::at(address), store, database, stop, served }
     }
 
     /// Stops it and waits for its end.
@@ -158,6 +168,22 @@ impl std::ops::Deref for Running {
 }
 
 impl Api {
+    /// Asks whoever listens there.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address, client: Client::builder(TokioExecutor::new()).build_http() }
+    }
+
+    /// The status of an answer; `None` when there is no whole one.
+    pub async fn try_send(&self, method: &str, path: &str, body: Option<Value>) -> Option<u16> {
+        let request = hyper::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let request = request.header("authorization", format!("Bearer {KEY}"));
+        let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        let response = self.client.request(request.body(Full::from(body)).unwrap()).await.ok()?;
+        let (parts, body) = response.into_parts();
+        body.collect().await.ok()?;
+        Some(parts.status.as_u16())
+    }
+
     pub async fn get(&self, path: &str) -> Answer {
         self.send("GET", path, None, &[]).await
     }

@@ -5,25 +5,48 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A running cluster.
-struct Cluster {
+/// A cluster.
+pub struct Cluster {
     folder: tempfile::TempDir,
     bin: PathBuf,
     as_root: bool,
+    databases: AtomicU32,
 }
 
-/// A new empty database; `None` when PostgreSQL is not installed.
+/// A new empty database in the cluster that the tests share; `None` when PostgreSQL is not installed.
 pub fn database() -> Option<String> {
     static CLUSTER: OnceLock<Option<Cluster>> = OnceLock::new();
-    static DATABASES: AtomicU32 = AtomicU32::new(0);
-    let cluster = CLUSTER.get_or_init(Cluster::start).as_ref()?;
-    let name = format!("test_{}", DATABASES.fetch_add(1, Ordering::Relaxed));
-    cluster.run("createdb", &["-h", &cluster.socket(), "-U", "postgres", &name]);
-    Some(format!("postgres://postgres@localhost/{name}?host={}", cluster.socket()))
+    Some(CLUSTER.get_or_init(Cluster::start).as_ref()?.database())
 }
 
 impl Cluster {
-    fn start() -> Option<Self> {
+    /// A new empty database.
+    pub fn database(&self) -> String {
+        let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
+        self.run("createdb", &["-h", &self.socket(), "-U", "postgres", &name]);
+        format!("postgres://postgres@localhost/{name}?host={}", self.socket())
+    }
+
+    /// Stops the server at once, as a crash would.
+    pub fn halt(&self) {
+        self.run("pg_ctl", &["-D", &self.data(), "-m", "immediate", "-w", "stop"]);
+    }
+
+    /// Starts the server.
+    pub fn run_again(&self) {
+        let socket = self.socket();
+        let options = format!("-k {socket} -c listen_addresses= -c max_connections=200");
+        let log = format!("{socket}/log");
+        self.run("pg_ctl", &["-D", &self.data(), "-l", &log, "-o", &options, "-w", "start"]);
+    }
+
+    /// Runs a statement in the database `postgres`.
+    pub fn execute(&self, statement: &str) {
+        self.run("psql", &["-h", &self.socket(), "-U", "postgres", "-v", "ON_ERROR_STOP=1", "-c", statement]);
+    }
+
+    /// A new running cluster; `None` when PostgreSQL is not installed.
+    pub fn start() -> Option<Self> {
         let bin = installed()?;
         let as_root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
         let folder = tempfile::Builder::new().prefix("pg").tempdir_in("/tmp").unwrap();
@@ -37,16 +60,13 @@ impl Cluster {
                     .success()
             );
         }
-        let cluster = Self { folder, bin, as_root };
+        let cluster = Self { folder, bin, as_root, databases: AtomicU32::new(0) };
         let data = cluster.data();
         cluster.run(
             "initdb",
             &["-D", &data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"],
         );
-        let socket = cluster.socket();
-        let options = format!("-k {socket} -c listen_addresses= -c max_connections=200");
-        let log = format!("{socket}/log");
-        cluster.run("pg_ctl", &["-D", &data, "-l", &log, "-o", &options, "-w", "start"]);
+        cluster.run_again();
         // The process ends without dropping statics: a watcher stops the server when its parent is gone.
         cluster.watch();
         Some(cluster)
@@ -56,7 +76,8 @@ impl Cluster {
         self.folder.path().join("data").display().to_string()
     }
 
-    fn socket(&self) -> String {
+    /// The folder of its socket.
+    pub fn socket(&self) -> String {
         self.folder.path().display().to_string()
     }
 

@@ -1,0 +1,219 @@
+//! The revocations in force: tokens that are refused although they have not ended.
+//!
+//! Every authenticated request asks, so reading takes no lock, and one load while nothing is revoked. What is added goes into a small
+//! list in front of the large one and is folded into it from time to time, so that adding does not copy everything each time.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use tokio::sync::watch;
+
+use crate::domain::{Clock, Freshness, Principal, UnixSeconds};
+use crate::wire::{Revocation, RevocationKind};
+
+/// As many entries are added before they are folded into the rest.
+const MOST_RECENT: usize = 1024;
+
+/// The revocations in force.
+pub struct Revocations {
+    lists: ArcSwap<Lists>,
+    /// How many entries there are: 0 spares every reader the rest.
+    count: AtomicUsize,
+    /// Held while something is added.
+    adding: Mutex<()>,
+    /// Whether there ever was a complete list.
+    listed: AtomicBool,
+    /// Whether a proof for the world is one for this list.
+    follows_world: AtomicBool,
+    /// Uptime of the last proof of freshness in milliseconds, plus one; 0 while there was none.
+    proven: AtomicU64,
+    clock: Arc<dyn Clock>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Lists {
+    settled: Arc<Entries>,
+    recent: Entries,
+}
+
+/// For each kind, ids and what is revoked of them.
+#[derive(Default, Clone)]
+struct Entries {
+    sessions: Map,
+    memberships: Map,
+    users: Map,
+    organizations: Map,
+}
+
+type Map = HashMap<Box<str>, Entry, RandomState>;
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    not_before: UnixSeconds,
+    expires: UnixSeconds,
+}
+
+impl Revocations {
+    /// Nothing is revoked, and nothing proves that. `changed` is told of every change.
+    pub(super) fn new(clock: Arc<dyn Clock>, changed: watch::Sender<()>) -> Self {
+        Self {
+            lists: ArcSwap::default(),
+            count: AtomicUsize::new(0),
+            adding: Mutex::default(),
+            listed: AtomicBool::new(false),
+            follows_world: AtomicBool::new(false),
+            proven: AtomicU64::new(0),
+            clock,
+            changed,
+        }
+    }
+
+    /// What of `principal` is revoked at `now`; `None` when nothing is known to be. A token that does not say when it was issued may
+    /// have been issued at any time.
+    pub fn find(&self, principal: &Principal, now: UnixSeconds) -> Option<RevocationKind> {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        let lists = self.lists.load();
+        let refuses = |kind: RevocationKind, id: &str| {
+            let entry = |entries: &Entries| entries.of(kind).get(id).copied();
+            [entry(&lists.recent), entry(&lists.settled)].into_iter().flatten().any(|entry| {
+                now < entry.expires && principal.issued_at.is_none_or(|issued_at| issued_at <= entry.not_before)
+            })
+        };
+        RevocationKind::ALL.into_iter().find(|&kind| {
+            let id = match kind {
+                RevocationKind::Session => principal.session.as_ref().map(AsRef::as_ref),
+                RevocationKind::Membership => principal.membership.as_ref().map(AsRef::as_ref),
+                RevocationKind::User => Some(principal.user.as_str()),
+                RevocationKind::Organization => principal.organization.as_ref().map(AsRef::as_ref),
+            };
+            id.is_some_and(|id| refuses(kind, id))
+        })
+    }
+
+    /// Puts a complete list in force, instead of whatever was.
+    pub fn replace(&self, entries: impl IntoIterator<Item = Revocation>) {
+        let adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut settled = Entries::default();
+        let now = self.clock.now();
+        entries.into_iter().for_each(|revocation| settled.add(revocation, now));
+        self.put_in_force(Lists { settled: Arc::new(settled), recent: Entries::default() });
+        self.listed.store(true, Ordering::Release);
+        drop(adding);
+        self.changed.send_replace(());
+    }
+
+    /// Adds to the list in force. What it says of the same id already is not weakened.
+    pub fn add(&self, entries: impl IntoIterator<Item = Revocation>) {
+        let adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.lists.load_full();
+        let (mut settled, mut recent) = (Arc::clone(&before.settled), before.recent.clone());
+        let now = self.clock.now();
+        entries.into_iter().for_each(|revocation| recent.add(revocation, now));
+        if recent.len() > MOST_RECENT {
+            let mut folded = Entries::clone(&settled);
+            folded.absorb(std::mem::take(&mut recent));
+            folded.forget(now);
+            settled = Arc::new(folded);
+        }
+        self.put_in_force(Lists { settled, recent });
+        drop(adding);
+        self.changed.send_replace(());
+    }
+
+    /// How many entries are kept.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the list in force was complete and the newest there is at `uptime`.
+    pub fn prove(&self, uptime: Duration) {
+        let millis = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX - 1);
+        self.proven.fetch_max(millis.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// From now on a [proof](super::World::prove) for the world is one for this list: they come from one source, in one order.
+    pub fn follow_world(&self) {
+        self.follows_world.store(true, Ordering::Release);
+    }
+
+    /// How old the list in force is at `uptime`; without an age while there never was a complete one.
+    pub fn freshness(&self, uptime: Duration) -> Freshness {
+        let listed = self.listed.load(Ordering::Acquire);
+        let proven = self.proven.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis);
+        Freshness { age: proven.filter(|_| listed).map(|proven| uptime.saturating_sub(proven)) }
+    }
+
+    pub(super) fn world_proven(&self, uptime: Duration) {
+        if self.follows_world.load(Ordering::Acquire) {
+            self.prove(uptime);
+        }
+    }
+
+    fn put_in_force(&self, lists: Lists) {
+        let count = lists.settled.len() + lists.recent.len();
+        self.lists.store(Arc::new(lists));
+        self.count.store(count, Ordering::Release);
+    }
+}
+
+impl Entries {
+    fn of(&self, kind: RevocationKind) -> &Map {
+        match kind {
+            RevocationKind::Session => &self.sessions,
+            RevocationKind::Membership => &self.memberships,
+            RevocationKind::User => &self.users,
+            RevocationKind::Organization => &self.organizations,
+        }
+    }
+
+    fn of_mut(&mut self, kind: RevocationKind) -> &mut Map {
+        match kind {
+            RevocationKind::Session => &mut self.sessions,
+            RevocationKind::Membership => &mut self.memberships,
+            RevocationKind::User => &mut self.users,
+            RevocationKind::Organization => &mut self.organizations,
+        }
+    }
+
+    fn add(&mut self, revocation: Revocation, now: UnixSeconds) {
+        let Revocation { kind, id, not_before, expires } = revocation;
+        if now < expires {
+            self.merge(kind, id, Entry { not_before, expires });
+        }
+    }
+
+    /// Of two entries for one id, whatever either refuses is refused.
+    fn merge(&mut self, kind: RevocationKind, id: Box<str>, entry: Entry) {
+        let kept = self.of_mut(kind).entry(id).or_insert(entry);
+        kept.not_before = kept.not_before.max(entry.not_before);
+        kept.expires = kept.expires.max(entry.expires);
+    }
+
+    fn absorb(&mut self, mut other: Self) {
+        for kind in RevocationKind::ALL {
+            for (id, entry) in std::mem::take(other.of_mut(kind)) {
+                self.merge(kind, id, entry);
+            }
+        }
+    }
+
+    fn forget(&mut self, now: UnixSeconds) {
+        for kind in RevocationKind::ALL {
+            self.of_mut(kind).retain(|_, entry| now < entry.expires);
+        }
+    }
+
+    fn len(&self) -> usize {
+        RevocationKind::ALL.into_iter().map(|kind| self.of(kind).len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! Who may read the feed: sync keys, each for all organizations or for some.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::http::request::Parts;
+use axum::middleware::Next;
+use axum::response::Response;
+
+use crate::domain::OrganizationId;
+use crate::store::error::StoreError;
+use crate::store::keys::{Author, bearer, find};
+use crate::store::{Store, access};
+
+/// A key of sidecars: the name it is known by, a hash of it, and whose facts it may read.
+#[derive(Clone)]
+pub struct SyncKey {
+    name: Arc<str>,
+    sha256: [u8; 32],
+    organizations: Option<Arc<BTreeSet<OrganizationId>>>,
+}
+
+/// All sync keys there are.
+#[derive(Debug, Clone, Default)]
+pub struct SyncKeys(Vec<SyncKey>);
+
+/// A sidecar that showed its key.
+#[derive(Debug, Clone)]
+pub(super) struct Subscriber {
+    /// What its key is called.
+    pub(super) name: Arc<str>,
+    /// Whose facts it may read; `None` = all.
+    organizations: Option<Arc<BTreeSet<OrganizationId>>>,
+}
+
+impl SyncKey {
+    /// The key with this SHA-256, for these organizations; `None` = all.
+    pub fn hashed(name: &str, sha256: [u8; 32], organizations: Option<BTreeSet<OrganizationId>>) -> Self {
+        Self { name: name.into(), sha256, organizations: organizations.map(Arc::new) }
+    }
+}
+
+impl fmt::Debug for SyncKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SyncKey").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl SyncKeys {
+    /// These keys and no others.
+    pub fn new(keys: Vec<SyncKey>) -> Self {
+        Self(keys)
+    }
+}
+
+impl Subscriber {
+    /// Whether it may read the facts of `organization`.
+    pub(super) fn may_read(&self, organization: &OrganizationId) -> bool {
+        self.organizations.as_ref().is_none_or(|allowed| allowed.contains(organization))
+    }
+}
+
+/// Lets a request in that shows a sync key; the handler learns whose.
+pub(super) async fn admit(
+    State((store, operation)): State<(Store, &'static str)>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, StoreError> {
+    access::operation(&request, operation);
+    let shown = bearer(request.headers())?;
+    let keys = &store.0.settings.sync_keys.0;
+    let key = find(keys.iter().map(|key| (&key.sha256, key)), &shown).ok_or(StoreError::Unauthorized)?;
+    access::author(&request, &Author { name: Arc::clone(&key.name), repeatable: None });
+    let subscriber = Subscriber { name: Arc::clone(&key.name), organizations: key.organizations.clone() };
+    request.extensions_mut().insert(subscriber);
+    Ok(next.run(request).await)
+}
+
+impl<S: Sync> FromRequestParts<S> for Subscriber {
+    type Rejection = StoreError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StoreError> {
+        // Put there by `admit`, for every path.
+        parts.extensions.get::<Self>().cloned().ok_or(StoreError::Unauthorized)
+    }
+}

@@ -1,0 +1,135 @@
+//! What is written to a store is in force in every sidecar that follows it.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::company::{Company, on_every_engine};
+use crate::sidecar::{Sidecar, eventually};
+use crate::support::Running;
+
+#[test]
+fn a_grant_and_its_end_are_in_force_a_moment_later() {
+    on_every_engine(async |store| {
+        let company = Company::found(store, "Acme").await;
+        let sidecar = Sidecar::start(store.address);
+        sidecar.is_fresh().await;
+        let Company { organization, membership, project } = &company;
+        let may = async || sidecar.may(organization, membership, "project:edit", project).await;
+        assert_eq!(may().await, Some(false));
+        for _ in 0..5 {
+            let (assignment, seq) = company.let_in(store).await;
+            sidecar.reaches(seq).await;
+            assert_eq!(may().await, Some(true));
+            let seq = company.shut_out(store, &assignment).await;
+            sidecar.reaches(seq).await;
+            assert_eq!(may().await, Some(false));
+        }
+        assert_eq!(sidecar.divergence(), 0);
+        sidecar.stop().await;
+    });
+}
+
+#[test]
+fn what_changes_in_the_catalog_is_in_force_for_residents_too() {
+    on_every_engine(async |store| {
+        let company = Company::found(store, "Acme").await;
+        company.let_in(store).await;
+        let sidecar = Sidecar::start(store.address);
+        sidecar.is_fresh().await;
+        let Company { organization, membership, project } = &company;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(true));
+        let answer = store
+            .put("/authorization/roles/project-editor/permissions", json!({"permissions": ["project:view"]}))
+            .await;
+        let seq = answer.revision();
+        answer.is(200);
+        sidecar.reaches(seq).await;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(false));
+        assert_eq!(sidecar.may(organization, membership, "project:view", project).await, Some(true));
+        sidecar.stop().await;
+    });
+}
+
+#[test]
+fn a_revocation_reaches_sidecars_that_do_not_know_the_organization() {
+    on_every_engine(async |store| {
+        let company = Company::found(store, "Acme").await;
+        let sidecar = Sidecar::start(store.address);
+        sidecar.is_fresh().await;
+        assert_eq!(sidecar.world.revocations().count(), 0);
+        let path = format!("/user_management/organization_memberships/{}/deactivate", company.membership);
+        let answer = store.put(&path, json!({})).await;
+        let seq = answer.revision();
+        answer.is(200);
+        sidecar.reaches(seq).await;
+        assert_eq!(sidecar.world.revocations().count(), 1);
+        sidecar.stop().await;
+        // Whoever comes later has it too.
+        let later = Sidecar::start(store.address);
+        later.is_fresh().await;
+        assert_eq!(later.world.revocations().count(), 1);
+        later.stop().await;
+    });
+}
+
+#[test]
+fn an_organization_that_comes_to_be_can_be_used_at_once() {
+    on_every_engine(async |store| {
+        let sidecar = Sidecar::start(store.address);
+        sidecar.is_fresh().await;
+        assert_eq!(sidecar.may("org_later", "om_1", "project:edit", "x").await, Some(false), "there is none yet");
+        let company = Company::found(store, "Acme").await;
+        let (_, seq) = company.let_in(store).await;
+        sidecar.reaches(seq).await;
+        let Company { organization, membership, project } = &company;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(true));
+        sidecar.stop().await;
+    });
+}
+
+#[test]
+fn with_everything_in_memory_nothing_is_loaded_on_use() {
+    on_every_engine(async |store| {
+        let companies =
+            [Company::found(store, "A").await, Company::found(store, "B").await, Company::found(store, "C").await];
+        let sidecar =
+            Sidecar::start_with(store.address, crate::sidecar::SYNC_KEY, true, portcullis::live::Settings::default());
+        eventually(async || sidecar.world.organizations().len() == companies.len()).await;
+        let (_, seq) = companies[1].let_in(store).await;
+        sidecar.reaches(seq).await;
+        let Company { organization, membership, project } = &companies[1];
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(true));
+        sidecar.stop().await;
+    });
+}
+
+#[test]
+fn writes_of_another_process_on_the_same_database_arrive_as_well() {
+    on_every_engine(async |store| {
+        let other = Running::start_with(crate::company::settings(&store.database)).await;
+        let company = Company::found(store, "Acme").await;
+        let sidecar = Sidecar::start(other.address);
+        sidecar.is_fresh().await;
+        let Company { organization, membership, project } = &company;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(false));
+        let (_, seq) = company.let_in(store).await;
+        sidecar.reaches(seq).await;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(true));
+        sidecar.stop().await;
+        other.stop().await;
+    });
+}
+
+#[test]
+fn facts_stay_fresh_while_nothing_happens() {
+    on_every_engine(async |store| {
+        let sidecar = Sidecar::start(store.address);
+        sidecar.is_fresh().await;
+        for _ in 0..6 {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            assert!(sidecar.age().unwrap() < Duration::from_secs(3), "{:?}", sidecar.age());
+        }
+        sidecar.stop().await;
+    });
+}

@@ -1,0 +1,129 @@
+//! Histories that end, split or go back: a sidecar starts over, or keeps what it has, and never follows two histories at once.
+
+use std::path::Path;
+use std::time::Duration;
+
+use crate::company::{Company, on_every_engine, settings};
+use crate::line::{Line, Mode};
+use crate::sidecar::{Sidecar, eventually};
+use crate::support::{Running, on_sqlite_with};
+
+#[test]
+fn a_new_epoch_makes_every_sidecar_start_over() {
+    on_every_engine(async |store| {
+        let company = Company::found(store, "Acme").await;
+        company.let_in(store).await;
+        let sidecar = Sidecar::start(store.address);
+        sidecar.is_fresh().await;
+        let Company { organization, membership, project } = &company;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(true));
+        let before = sidecar.world.revision().unwrap().epoch;
+        store.store.new_epoch().await.unwrap();
+        sidecar.until(|revision| revision.is_some_and(|revision| revision.epoch != before)).await;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(true));
+        sidecar.is_fresh().await;
+        sidecar.stop().await;
+    });
+}
+
+/// Copies the files of a database that nobody writes to now; where the copy is.
+fn backup(database: &str, folder: &Path) -> String {
+    let path = database.strip_prefix("sqlite://").unwrap();
+    for suffix in ["", "-wal"] {
+        std::fs::copy(format!("{path}{suffix}"), folder.join(format!("backup.db{suffix}"))).unwrap();
+    }
+    format!("sqlite://{}", folder.join("backup.db").display())
+}
+
+#[test]
+fn a_store_that_was_restored_is_not_followed_backwards() {
+    on_sqlite_with(settings, async |store| {
+        store.usual_model("multiple").await;
+        let company = Company::found(store, "Acme").await;
+        let Company { organization, membership, project } = &company;
+        let (assignment, _) = company.let_in(store).await;
+        let line = Line::to(store.address).await;
+        let sidecar = Sidecar::start(line.address);
+        sidecar.is_fresh().await;
+        let may = async || sidecar.may(organization, membership, "project:edit", project).await;
+        assert_eq!(may().await, Some(true));
+        let folder = tempfile::tempdir().unwrap();
+        let copy = backup(&store.database, folder.path());
+        let seq = company.shut_out(store, &assignment).await;
+        sidecar.reaches(seq).await;
+        assert_eq!(may().await, Some(false));
+        // The copy has the grant still, and nobody ran `new-epoch`.
+        let restored = Running::start_with(settings(&copy)).await;
+        line.lead_to(restored.address);
+        line.break_off().await;
+        eventually(async || sidecar.metrics.facts_rollbacks.get() > 0).await;
+        assert_eq!(may().await, Some(false), "what was taken away does not come back");
+        eventually(async || sidecar.age().unwrap() > Duration::from_secs(3)).await;
+        assert_eq!(may().await, Some(false));
+        // Now somebody says that this is how it is meant to be.
+        restored.store.new_epoch().await.unwrap();
+        sidecar.until(|revision| revision.is_some_and(|revision| revision.seq < seq)).await;
+        assert_eq!(may().await, Some(true));
+        sidecar.is_fresh().await;
+        sidecar.stop().await;
+        restored.stop().await;
+    });
+}
+
+/// The same number, and another content: only the chain tells.
+#[test]
+fn a_history_that_split_is_told_by_its_chain() {
+    on_sqlite_with(settings, async |store| {
+        store.usual_model("multiple").await;
+        let company = Company::found(store, "Acme").await;
+        let Company { organization, membership, project } = &company;
+        let line = Line::to(store.address).await;
+        let sidecar = Sidecar::start(line.address);
+        sidecar.is_fresh().await;
+        let may = async || sidecar.may(organization, membership, "project:edit", project).await;
+        let folder = tempfile::tempdir().unwrap();
+        let copy = backup(&store.database, folder.path());
+        let (_, seq) = company.let_in(store).await;
+        sidecar.reaches(seq).await;
+        assert_eq!(may().await, Some(true));
+        // A replica was promoted that had not seen the last write, and numbered others in its place.
+        let promoted = Running::start_with(settings(&copy)).await;
+        let mut other = 0;
+        while other < seq + 3 {
+            let name = format!("other {other}");
+            other = promoted.post("/organizations", serde_json::json!({"name": name})).await.revision();
+        }
+        line.lead_to(promoted.address);
+        line.break_off().await;
+        sidecar.reaches(other).await;
+        assert_eq!(may().await, Some(false), "the grant is not part of this history");
+        sidecar.is_fresh().await;
+        sidecar.stop().await;
+        promoted.stop().await;
+    });
+}
+
+#[test]
+fn a_sidecar_that_was_away_for_longer_than_the_log_starts_over() {
+    on_every_engine(async |store| {
+        let company = Company::found(store, "Acme").await;
+        let line = Line::to(store.address).await;
+        let sidecar = Sidecar::start(line.address);
+        sidecar.is_fresh().await;
+        let Company { organization, membership, project } = &company;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(false));
+        line.set(Mode::Cut);
+        let mut last = 0;
+        for _ in 0..20 {
+            let (assignment, _) = company.let_in(store).await;
+            last = company.shut_out(store, &assignment).await;
+        }
+        let (_, granted) = company.let_in(store).await;
+        assert!(granted > last);
+        store.store.tidy().await.unwrap();
+        line.set(Mode::Open);
+        sidecar.reaches(granted).await;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(true));
+        sidecar.stop().await;
+    });
+}

@@ -1,0 +1,111 @@
+//! As much of a sidecar as follows a store.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use portcullis::app::SystemClock;
+use portcullis::domain::{Clock, OrganizationId, ResourceRef, Revision};
+use portcullis::live::{LoadError, Lookup, Settings, World};
+use portcullis::source::{FeedClient, FeedSettings};
+use portcullis::sync::feed::Feed;
+use portcullis::telemetry::{Build, Metrics};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// The sync key of tests, for all organizations.
+pub const SYNC_KEY: &str = "sync_test";
+
+/// A world that follows a store.
+pub struct Sidecar {
+    pub world: Arc<World>,
+    pub metrics: Arc<Metrics>,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Sidecar {
+    /// Follows the store at this address, with what its requests ask for in memory.
+    pub fn start(store: SocketAddr) -> Self {
+        Self::start_with(store, SYNC_KEY, false, Settings::default())
+    }
+
+    pub fn start_with(store: SocketAddr, key: &str, everything: bool, settings: Settings) -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let metrics = Arc::new(Metrics::new(Build { version: "test", revision: "" }).unwrap());
+        let (release, released) = mpsc::unbounded_channel();
+        let on_release = Box::new(move |organization: &OrganizationId| _ = release.send(organization.clone()));
+        let (world, orders) = World::new(settings, Arc::clone(&clock), Arc::clone(&metrics), on_release);
+        let world = Arc::new(world);
+        let url = format!("http://{store}").parse().unwrap();
+        let client = FeedClient::new(&FeedSettings { url, key: key.to_owned(), ca: None }).unwrap();
+        let feed = Feed { world: Arc::clone(&world), client, clock, metrics: Arc::clone(&metrics), everything };
+        let (stop, stopped) = watch::channel(false);
+        let task = tokio::spawn(feed.run(orders, released, stopped));
+        Self { world, metrics, stop, task }
+    }
+
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        self.task.await.unwrap();
+    }
+
+    /// What a request would be answered with: `None` while there is nothing to decide on.
+    pub async fn may(&self, organization: &str, membership: &str, permission: &str, resource: &str) -> Option<bool> {
+        let organization: OrganizationId = organization.parse().unwrap();
+        if !self.world.is_resident(&organization) {
+            self.load(&organization).await.ok()?;
+        }
+        let Lookup::Ready(view) = self.world.view(&organization) else { return None };
+        let Some(shard) = view.shard() else { return Some(false) };
+        let resource = ResourceRef::Id(resource.into());
+        Some(shard.check(view.catalog(), &membership.parse().unwrap(), &permission.parse().unwrap(), &resource))
+    }
+
+    async fn load(&self, organization: &OrganizationId) -> Result<(), LoadError> {
+        self.world.load(organization).await
+    }
+
+    /// Waits until facts at least this new are in force.
+    pub async fn reaches(&self, seq: u64) {
+        self.until(|revision| revision.is_some_and(|revision| revision.seq >= seq)).await;
+    }
+
+    /// Waits until the revision in force is as wanted.
+    pub async fn until(&self, wanted: impl Fn(Option<Revision>) -> bool) {
+        let mut changes = self.world.changes();
+        let reached = async {
+            while !wanted(self.world.revision()) {
+                // Looked at again and again: what is in force may change before we listen.
+                let _ = tokio::time::timeout(Duration::from_millis(20), changes.changed()).await;
+            }
+        };
+        let reached = tokio::time::timeout(Duration::from_secs(60), reached).await;
+        assert!(reached.is_ok(), "still at {:?}", self.world.revision());
+    }
+
+    /// The age of what is in force; `None` before the first proof.
+    pub fn age(&self) -> Option<Duration> {
+        self.world.freshness(SystemClock.uptime()).age
+    }
+
+    /// Waits until something proved that what is in force is the newest there is.
+    pub async fn is_fresh(&self) {
+        eventually(async || self.age().is_some_and(|age| age < Duration::from_secs(2))).await;
+    }
+
+    /// How often facts went astray; must stay 0.
+    pub fn divergence(&self) -> u64 {
+        self.metrics.facts_divergence.get()
+    }
+}
+
+/// Waits until something holds.
+pub async fn eventually(holds: impl AsyncFn() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(60), async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    assert!(waited.await.is_ok(), "it does not come to hold");
+}
