@@ -1,22 +1,26 @@
 //! What keeps the facts coming, by where they come from.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
 use crate::config::{Facts, Origin, Store};
-use crate::domain::{Clock, OrganizationId};
+use crate::domain::{Clock, OrganizationId, UnixSeconds};
 use crate::live::{Orders, World};
-use crate::source::workos::HostedError;
+use crate::source::workos::{Ended, HostedError};
 use crate::source::{Check, FeedClient, FileSource, Source, WorkosSource};
 use crate::sync::feed::Feed;
 use crate::sync::{Loop, Refresher, Settings, Ttl};
 use crate::telemetry::Metrics;
+use crate::wire::{Revocation, RevocationKind};
 
 /// How long a request waits for an organization that takes many questions to read.
 pub(super) const LOAD_WAIT: Duration = Duration::from_secs(2);
+
+/// For so many seconds a revocation is kept: no token lives longer than a day (`tokens.max_lifetime`).
+const REVOCATIONS_KEPT: i64 = 24 * 60 * 60;
 
 /// A source, about to be pulled from.
 pub(super) enum Feeding {
@@ -95,13 +99,28 @@ impl Feeding {
             Self::Workos { source, ttl, events } => {
                 let settings = Settings { interval: ttl.min, ..Settings::REMOTE };
                 let facts = facts(Arc::<WorkosSource>::clone(&source), settings);
-                // Revocations are to be heard of here.
-                let on_end = Box::new(|_: &_, _: &str| {});
+                let (list, told) = (Arc::clone(world), Arc::clone(clock));
+                let on_end = Box::new(move |ended: &Ended, at: &str| {
+                    list.revocations().add([revocation(ended, at, told.now())])
+                });
                 let refresher = Refresher { facts: facts.clone(), source, ttl, events, on_end };
                 Upkept::Pulled { facts, orders, refresher: Some(Box::new(refresher)) }
             }
         }
     }
+}
+
+/// What ended at `at` (RFC 3339; now, when that cannot be read) refuses every token issued until then.
+fn revocation(ended: &Ended, at: &str, now: UnixSeconds) -> Revocation {
+    let (kind, id) = match ended {
+        Ended::Session(id) => (RevocationKind::Session, id.as_str()),
+        Ended::Membership(id) => (RevocationKind::Membership, id.as_str()),
+        Ended::User(id) => (RevocationKind::User, id.as_str()),
+        Ended::Organization(id) => (RevocationKind::Organization, id.as_str()),
+    };
+    let since = humantime::parse_rfc3339(at).ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let not_before = since.and_then(|since| i64::try_from(since.as_secs()).ok()).map_or(now, UnixSeconds);
+    Revocation { kind, id: id.into(), not_before, expires: now.plus(REVOCATIONS_KEPT) }
 }
 
 impl Upkept {

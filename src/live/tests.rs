@@ -421,3 +421,43 @@ async fn an_organization_that_would_fill_the_memory_alone_is_not_let_in() {
     });
     assert_eq!(load.0, Err(LoadError::NoRoom));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_resident_is_renewed_by_what_was_read_later_and_by_nothing_else() {
+    let Setup { world, mut orders, .. } = setup(Settings::default());
+    let rows = on_demand(&world, 1);
+    let org_1 = organization("org_1");
+    let (generation, seconds) = (world.generation(), Duration::from_secs);
+    let arrival = |rows: Option<&OrganizationRows>, at| Arrival {
+        shard: rows.map(|rows| world.build(&org_1, rows).unwrap()),
+        proven: Some(seconds(at)),
+    };
+    assert!(!world.renew(&org_1, generation, arrival(Some(&rows), 5)), "nobody asked for it");
+    let _ = world.load(&org_1).await;
+    world.settle(orders.next().await.unwrap(), generation, Ok(arrival(Some(&rows), 5))).unwrap();
+    world.prove(seconds(7));
+    let age = |at| ready(&world, "org_1").freshness(seconds(at)).age.unwrap();
+    assert_eq!(age(10), seconds(5));
+    let without = OrganizationRows { assignments: Vec::new(), ..rows.clone() };
+    assert!(!world.renew(&org_1, generation, arrival(Some(&without), 4)), "read earlier");
+    assert!(!world.renew(&org_1, generation + 1, arrival(Some(&without), 6)), "of another history");
+    assert!(holds(&ready(&world, "org_1"), "om_1", "a:b"));
+    assert!(world.renew(&org_1, generation, arrival(Some(&without), 9)));
+    assert!(!holds(&ready(&world, "org_1"), "om_1", "a:b"));
+    assert_eq!(age(10), seconds(3), "as old as the catalog, which is older");
+    assert_eq!(world.summary(seconds(10)).oldest_ms, Some(3_000));
+    assert!(world.renew(&org_1, generation, arrival(None, 10)));
+    assert!(ready(&world, "org_1").shard().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_known_which_residents_were_used() {
+    let Setup { world, .. } = with_resident(1).await;
+    let used = || world.take_uses().into_iter().map(|one| one.used).collect::<Vec<_>>();
+    assert_eq!(used(), [true], "it came because somebody asked");
+    assert_eq!(used(), [false]);
+    let _ = ready(&world, "org_1");
+    assert_eq!(used(), [true]);
+    assert_eq!(world.residents_having(&"om_1".parse().unwrap()), [organization("org_1")]);
+    assert_eq!(world.residents_having(&"om_2".parse().unwrap()), []);
+}

@@ -4,7 +4,7 @@
 //! A resident that requests use is read again and again; one that nobody used for a while is let go, and comes back when it is next used.
 //! While the source does not answer, residents stay, and grow older.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,7 +28,9 @@ const SHORTEST_GAP: Duration = Duration::from_secs(1);
 const IDLE_LIVES: u32 = 4;
 /// The longest wait after errors.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
-/// Hints that may wait to be dealt with.
+/// How long a reading on first use may take and still be known to have missed an event.
+const LATE: Duration = Duration::from_secs(30);
+/// Hints that may wait to be dealt with, or be remembered.
 const MOST_HINTS: usize = 1024;
 
 /// How long facts of an organization live: random between these, so that those that came together do not go together.
@@ -73,6 +75,9 @@ struct Plan {
 
 type Plans = HashMap<OrganizationId, Plan>;
 
+/// Hints of late, and when they came: a reading on first use may have begun before.
+type Late = VecDeque<(Duration, Hint)>;
+
 /// A reading that came to its end: whose, when it began, whether it came into force.
 type Done = (OrganizationId, Duration, bool);
 
@@ -88,7 +93,7 @@ impl Refresher {
     }
 
     async fn keep_fresh(&self, mut hints: mpsc::Receiver<Hint>) {
-        let mut plans = Plans::new();
+        let (mut plans, mut late) = (Plans::new(), Late::new());
         let mut reads: JoinSet<Done> = JoinSet::new();
         let mut pulls = JoinSet::new();
         let mut ticks = interval(TICK);
@@ -96,7 +101,7 @@ impl Refresher {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {
-                    self.look(&mut plans);
+                    self.look(&mut plans, &late);
                     self.begin(&mut plans, &mut reads);
                     if self.source.takes_catalog_for_old() && pulls.is_empty() {
                         pulls.spawn(self.pull());
@@ -109,8 +114,14 @@ impl Refresher {
                 },
                 Some(_) = pulls.join_next() => {}
                 Some(hint) = hints.recv() => {
+                    self.look(&mut plans, &late);
                     if self.heed(&mut plans, &hint) && pulls.len() < 2 {
                         pulls.spawn(self.pull());
+                    }
+                    let now = self.facts.clock.uptime();
+                    late.push_back((now, hint));
+                    while late.len() > MOST_HINTS || late.front().is_some_and(|(at, _)| *at + LATE < now) {
+                        late.pop_front();
                     }
                 }
             }
@@ -124,13 +135,15 @@ impl Refresher {
     }
 
     /// Brings the plans up to date with what is resident.
-    fn look(&self, plans: &mut Plans) {
+    fn look(&self, plans: &mut Plans, late: &Late) {
         let now = self.facts.clock.uptime();
         let mut next = Plans::with_capacity(plans.len());
         for resident in self.facts.world.take_uses() {
             let mut plan = plans.remove(&resident.organization).unwrap_or_else(|| {
                 let began = resident.proven.unwrap_or(now);
-                let due = began + self.lifetime();
+                let mut hints = late.iter().filter(|(at, _)| *at >= began);
+                let is_old = hints.any(|(_, hint)| self.concerns(hint, &resident.organization));
+                let due = began + if is_old { SHORTEST_GAP } else { self.lifetime() };
                 Plan { due, used: now, began, hinted: None, is_running: false, failures: 0 }
             });
             if resident.used {
@@ -198,6 +211,15 @@ impl Refresher {
             }
         }
         false
+    }
+
+    fn concerns(&self, hint: &Hint, organization: &OrganizationId) -> bool {
+        match hint {
+            Hint::Organization(hinted) => hinted == organization,
+            Hint::Membership(membership) => self.facts.world.residents_having(membership).contains(organization),
+            Hint::Everything => true,
+            Hint::Catalog => false,
+        }
     }
 
     /// Asks for events forever.

@@ -88,11 +88,12 @@ refused_as_a_whole! {
         }
     };
     a_cursor_that_leads_in_a_circle: |call, reply| {
-        if is_list_of_resources(call) {
-            let start = data(&mut reply.body.clone())[0]["id"].clone();
-            changed(reply, |body| body["list_metadata"]["after"] = start.clone())
-        } else {
-            Some(reply)
+        match call.path.split_once("after=") {
+            // The second page goes on with itself.
+            Some((_, same)) if is_list_of_resources(call) => {
+                changed(reply, |body| body["list_metadata"]["after"] = json!(same))
+            }
+            _ => Some(reply),
         }
     };
     a_page_that_is_cut_short: |call, reply| {
@@ -104,10 +105,8 @@ refused_as_a_whole! {
     };
     an_empty_page_that_goes_on: |call, reply| {
         if is_list_of_resources(call) && call.path.contains("after=") {
-            changed(reply, |body| {
-                data(body).clear();
-                body["list_metadata"]["after"] = json!("authz_resource_next");
-            })
+            let body = json!({"data": [], "list_metadata": {"after": "authz_resource_next"}});
+            Some(Reply { status: 200, body, ..reply })
         } else {
             Some(reply)
         }
@@ -181,7 +180,43 @@ fn a_catalog_that_contradicts_itself_changes_nothing() {
 }
 
 #[test]
-fn another_environment_behind_the_same_url_leaves_nothing_of_the_first_in_force() {
+fn a_catalog_that_cannot_be_read_makes_everything_old_that_is_decided_by_it() {
+    with_store("multiple", async |store, between| {
+        let acme = store.organization("Acme").await;
+        let ada = person(store, &acme, "ada", true).await;
+        let project = store.resource(&acme, "project", "42", None).await;
+        store.assign(&ada.membership, "project-viewer", &project).await;
+        let system = sidecar(between, ", max_staleness: 60s").start();
+        assert_eq!(status(&system, &ada, "/projects/42"), 200);
+        between.answers(|call, reply| {
+            let catalog = call.path.starts_with("/authorization/permissions");
+            Some(if catalog { Reply { status: 500, ..reply } } else { reply })
+        });
+        between.take();
+        // Used meanwhile: what nobody uses is let go.
+        wait_until("the organization is read again", || {
+            status(&system, &ada, "/projects/42");
+            between.count(&format!("{acme}/roles")) > 4
+        });
+        system.clock.advance(65);
+        between.take();
+        wait_until("the organization is read again", || {
+            status(&system, &ada, "/projects/42");
+            between.count(&format!("{acme}/roles")) > 4
+        });
+        system.get("/projects/42").with(&ada.token).is_refused(503, "facts_stale");
+        assert!(oldest(&system) >= 65_000);
+    });
+}
+
+/// Which history the facts in force are of.
+fn epoch(system: &System) -> String {
+    let world = system.admin_page("GET", "/world", "").json();
+    world["revision"].as_str().unwrap().split('.').nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn another_environment_behind_the_same_url_is_another_history() {
     with_store("multiple", async |store, between| {
         let acme = store.organization("Acme").await;
         let ada = person(store, &acme, "ada", true).await;
@@ -189,7 +224,35 @@ fn another_environment_behind_the_same_url_leaves_nothing_of_the_first_in_force(
         store.assign(&ada.membership, "project-viewer", &project).await;
         let system = sidecar(between, ", events: 0s").start();
         assert_eq!(status(&system, &ada, "/projects/42"), 200);
-        // A database without anything in it.
+        let first = epoch(&system);
+        // The same roles, as far as their names go.
+        between.answers(|call, reply| {
+            if call.path.ends_with("/roles") {
+                changed(reply, |body| {
+                    data(body)
+                        .iter_mut()
+                        .for_each(|role| role["id"] = json!(format!("{}X", role["id"].as_str().unwrap())));
+                })
+            } else {
+                Some(reply)
+            }
+        });
+        wait_until("there is another history", || epoch(&system) != first);
+        assert_eq!(status(&system, &ada, "/projects/42"), 200);
+        between.is_honest();
+        wait_until("the first one is back", || epoch(&system) == first);
+    });
+}
+
+#[test]
+fn a_server_that_lost_everything_grants_nothing() {
+    with_store("multiple", async |store, between| {
+        let acme = store.organization("Acme").await;
+        let ada = person(store, &acme, "ada", true).await;
+        let project = store.resource(&acme, "project", "42", None).await;
+        store.assign(&ada.membership, "project-viewer", &project).await;
+        let system = sidecar(between, ", events: 0s").start();
+        assert_eq!(status(&system, &ada, "/projects/42"), 200);
         between.answers(|call, reply| {
             if call.path.contains("/organizations/") {
                 return Some(Reply { status: 404, body: json!({"code": "entity_not_found"}), ..reply });

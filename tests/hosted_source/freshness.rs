@@ -243,7 +243,9 @@ fn a_server_that_is_gone_leaves_facts_in_force_until_they_are_too_old() {
         let eve = person(store, &bolt, "eve", true).await;
         let system = sidecar(between, ", max_staleness: 60s").start();
         system.get("/projects/42").with(&ada.token).passes();
-        wait_until("it is read again and again", || between.count(&format!("{acme}/roles")) > 4);
+        wait_until("it is read again and again", || {
+            status(&system, &ada, "/projects/42") == 200 && between.count(&format!("{acme}/roles")) > 4
+        });
         assert!(oldest(&system) < 10_000);
         passes_until_stale(&system, &ada, between);
         system.get("/projects/42").with(&eve.token).is_refused(503, "facts_unavailable");

@@ -85,7 +85,9 @@ fn what_is_not_written_has_the_documented_default() {
     assert_eq!((config.connections, config.max_memory), (8, 512 * 1024 * 1024));
     assert_eq!(config.max_resources_of_type, 5000);
     assert_eq!((config.request_timeout, config.log_format), (Duration::from_secs(30), Format::Json));
-    assert!(config.tls.is_none() && config.model.is_none() && config.issuer.is_none() && config.sync_keys.all().is_empty());
+    assert!(
+        config.tls.is_none() && config.model.is_none() && config.issuer.is_none() && config.sync_keys.all().is_empty()
+    );
 }
 
 #[test]

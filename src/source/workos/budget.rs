@@ -33,11 +33,12 @@ impl Budget {
 
     /// Waits for its turn. Dropped while it waits, the turn is lost.
     pub(super) async fn take(&self) {
-        let mut wait = self.reserve();
-        while !wait.is_zero() {
-            sleep(wait).await;
-            // The server may have asked for a pause meanwhile.
-            wait = self.paused();
+        loop {
+            sleep(self.reserve()).await;
+            // The server may have asked for a pause meanwhile: the turn is lost.
+            if self.paused().is_zero() {
+                return;
+            }
         }
     }
 
