@@ -360,6 +360,11 @@ impl World {
         self.proven.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
     }
 
+    /// Whether there are facts that were proven to be the newest at some time.
+    pub fn has_facts(&self) -> bool {
+        self.revision().is_some() && self.proven().is_some()
+    }
+
     /// The revision in force.
     pub fn revision(&self) -> Option<Revision> {
         self.current.load().revision

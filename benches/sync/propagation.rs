@@ -51,19 +51,8 @@ fn run(store: std::net::SocketAddr, company: &Arc<company::Company>, rate: u32, 
         let mut times = Vec::new();
         let mut changes = sidecar.world.changes();
         loop {
-            let now = Instant::now();
-            let in_force = sidecar.seq();
-            let mut waiting = committed.lock().unwrap();
-            waiting.retain(|(seq, at)| {
-                let arrived = *seq <= in_force;
-                if arrived {
-                    times.push(now.saturating_duration_since(*at));
-                }
-                !arrived
-            });
-            let done = waiting.is_empty() && writing.is_empty();
-            drop(waiting);
-            if done {
+            let arrived = take_arrived(&committed, sidecar.seq(), &mut times);
+            if arrived && writing.is_empty() {
                 return times;
             }
             tokio::select! {
@@ -73,6 +62,20 @@ fn run(store: std::net::SocketAddr, company: &Arc<company::Company>, rate: u32, 
             }
         }
     })
+}
+
+/// Notes how long the changes took that are in force at `seq`; whether those were all.
+fn take_arrived(committed: &Mutex<VecDeque<(u64, Instant)>>, seq: u64, times: &mut Vec<Duration>) -> bool {
+    let now = Instant::now();
+    let mut waiting = committed.lock().unwrap();
+    waiting.retain(|(number, at)| {
+        let arrived = *number <= seq;
+        if arrived {
+            times.push(now.saturating_duration_since(*at));
+        }
+        !arrived
+    });
+    waiting.is_empty()
 }
 
 /// Gives a membership a role, or takes it away; the number of the write.
