@@ -14,7 +14,7 @@ use crate::domain::{Catalog, Facts, Freshness, Revision, Shard};
 pub enum Lookup {
     /// Enough to decide.
     Ready(View),
-    /// It has to be [loaded](World::load) first.
+    /// It has to be [loaded](super::World::load) first.
     NotResident,
     /// There never were any facts.
     NoFacts,
