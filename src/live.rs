@@ -4,14 +4,16 @@
 //! meanwhile. What is installed comes into force in one step, as one generation. Organizations that are not preloaded become residents
 //! on first use and leave, least recently used first, when others need the room.
 
+mod copy;
 mod generation;
+mod moment;
 mod residents;
 mod revocations;
 mod turn;
 mod view;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,12 +22,14 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tokio::sync::watch;
 
+pub use copy::{Copy, Remains};
 pub use generation::InstallError;
 pub use residents::{LoadError, Order, Orders, Released, Use};
 pub use revocations::Revocations;
 pub use view::{Lookup, View};
 
 use self::generation::{Everything, Generation, Preloaded};
+use self::moment::{Moment, Proof};
 use self::residents::Residents;
 use self::turn::Turn;
 use self::view::Held;
@@ -70,8 +74,8 @@ pub struct World {
     turn: Turn,
     /// Says that something came into force.
     changed: watch::Sender<()>,
-    /// Uptime of the last proof of freshness in milliseconds, plus one; 0 while there was none.
-    proven: AtomicU64,
+    /// The last proof of freshness.
+    proven: Proof,
     /// Whether there was one since the history in force began.
     proven_in_epoch: AtomicBool,
     revocations: Revocations,
@@ -123,7 +127,7 @@ impl World {
             installing: Mutex::default(),
             turn: Turn::default(),
             changed,
-            proven: AtomicU64::new(0),
+            proven: Proof::none(),
             proven_in_epoch: AtomicBool::new(false),
             revocations,
             metrics,
@@ -136,7 +140,7 @@ impl World {
         let read = || {
             let generation = self.current.load();
             let Some(revision) = generation.revision else { return Lookup::NoFacts };
-            let proven = self.proven();
+            let proven = self.proven.get();
             let (organization, proven) = match &generation.organizations {
                 Preloaded::All(all) => {
                     (all.places.get(organization).map_or(Held::Unknown, |&at| Held::Preloaded(at)), proven)
@@ -403,15 +407,16 @@ impl World {
             return false;
         }
         let Some(resident) = self.residents.find(organization, generation) else { return false };
-        if resident.proven() > arrival.proven {
+        let proven = arrival.proven.map(Moment::at);
+        if resident.proven() > proven {
             return false;
         }
         match arrival.shard {
             Some(shard) => {
-                self.turn.write(|| resident.renew(Arc::new(shard), arrival.proven));
+                self.turn.write(|| resident.renew(Arc::new(shard), proven));
                 self.residents.weigh(organization, resident);
             }
-            None => self.residents.end(organization, generation, arrival.proven),
+            None => self.residents.end(organization, generation, proven),
         }
         self.changed.send_replace(());
         true
@@ -429,9 +434,9 @@ impl World {
 
     /// How old the oldest facts are that anything may be decided on at `uptime`.
     fn oldest(&self, uptime: Duration) -> Option<Duration> {
-        let proven = self.proven()?;
+        let proven = self.proven.get()?;
         let oldest = self.residents.oldest().map_or(proven, |oldest| oldest.min(proven));
-        Some(uptime.saturating_sub(oldest))
+        Some(oldest.age(uptime))
     }
 
     /// Hears of whatever comes into force from now on, facts or revocations.
@@ -457,10 +462,13 @@ impl World {
 
     /// Notes that the facts in force were the newest there are at `uptime`.
     pub fn prove(&self, uptime: Duration) {
-        let millis = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX - 1);
-        self.proven.fetch_max(millis.saturating_add(1), Ordering::Relaxed);
+        self.note(Moment::at(uptime));
         self.proven_in_epoch.store(true, Ordering::Release);
-        self.revocations.world_proven(uptime);
+    }
+
+    fn note(&self, moment: Moment) {
+        self.proven.note(moment);
+        self.revocations.world_proven(moment);
     }
 
     /// Whether facts were proven to be the newest since the history in force began: before that, they may be those of a restored
@@ -476,11 +484,7 @@ impl World {
 
     /// How old the facts in force are at `uptime`.
     pub fn freshness(&self, uptime: Duration) -> Freshness {
-        Freshness { age: self.proven().map(|proven| uptime.saturating_sub(proven)) }
-    }
-
-    fn proven(&self) -> Option<Duration> {
-        self.proven.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
+        Freshness { age: self.proven.get().map(|proven| proven.age(uptime)) }
     }
 
     /// The revision in force.
