@@ -64,11 +64,19 @@ impl Clock for SystemClock {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
     }
 
+    fn boot(&self) -> Option<String> {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+    }
+
     fn uptime(&self) -> Duration {
         let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         Duration::new(u64::try_from(time.tv_sec).unwrap_or_default(), u32::try_from(time.tv_nsec).unwrap_or_default())
     }
 }
+
+/// The longest that the end waits for facts to be written to disk.
+const LAST_WRITE: Duration = Duration::from_secs(10);
 
 /// Why a sidecar cannot be built.
 #[derive(Debug, thiserror::Error)]
@@ -218,6 +226,8 @@ impl App {
 
         let needs_facts = config.facts.exist();
         let facts = feeding.map(|feeding| feeding.begin(&world, &clock, &metrics, orders, released));
+        let end = watch::Sender::new(false);
+        let facts = facts.map(|facts| (facts, end.subscribe()));
         let upkeep = Upkeep { facts: Mutex::new(facts), reloader: Arc::clone(&reloader) };
         server.add_service(GenBackgroundService::new("upkeep".to_owned(), Arc::new(upkeep)));
 
@@ -254,7 +264,7 @@ impl App {
             move |_| world.show(clock.uptime())
         });
 
-        let drain = Drain { stop: stop.clone(), open, timeout: config.limits.shutdown_timeout };
+        let drain = Drain { stop: stop.clone(), open, timeout: config.limits.shutdown_timeout, end };
         Ok(Self { server, addresses, world, stop, drain })
     }
 
@@ -326,7 +336,8 @@ fn server_conf(threads: usize) -> ServerConf {
 
 /// Keys, facts and reload signals.
 struct Upkeep {
-    facts: Mutex<Option<Upkept>>,
+    /// And what tells them to end.
+    facts: Mutex<Option<(Upkept, watch::Receiver<bool>)>>,
     reloader: Arc<Reloader>,
 }
 
@@ -336,7 +347,7 @@ impl BackgroundService for Upkeep {
         let facts = self.facts.lock().take();
         let facts = async {
             match facts {
-                Some(facts) => facts.run(shutdown.clone()).await,
+                Some((facts, end)) => facts.run(end).await,
                 None => std::future::pending().await,
             }
         };
@@ -376,11 +387,12 @@ impl BackgroundService for Status {
     }
 }
 
-/// What Pingora waits for: a reason to stop, and then the end of the last request.
+/// What Pingora waits for: a reason to stop, and then the end of the last request, and of what keeps the facts.
 struct Drain {
     stop: Stop,
     open: Arc<OpenConnections>,
     timeout: Duration,
+    end: watch::Sender<bool>,
 }
 
 #[async_trait]
@@ -394,6 +406,13 @@ impl ShutdownSignalWatch for Drain {
             () = tokio::time::sleep(self.timeout) => {
                 tracing::warn!(connections = self.open.count(), "stopping with connections open");
             }
+            () = interrupted() => tracing::warn!("stopping at once"),
+        }
+        // Whatever decides on them is over. Whoever keeps them holds a receiver until they are on disk.
+        self.end.send_replace(true);
+        tokio::select! {
+            () = self.end.closed() => {}
+            () = tokio::time::sleep(LAST_WRITE) => tracing::warn!("stopping before the facts are on disk"),
             () = interrupted() => tracing::warn!("stopping at once"),
         }
         ShutdownSignal::FastShutdown

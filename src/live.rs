@@ -4,15 +4,17 @@
 //! meanwhile. What is installed comes into force in one step, as one generation. Organizations that are not preloaded become residents
 //! on first use and leave, least recently used first, when others need the room.
 
+mod copy;
 mod generation;
 mod loading;
+mod moment;
 mod residents;
 mod revocations;
 mod turn;
 mod view;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tokio::sync::watch;
 
+pub use copy::{Copy, Remains};
 pub use generation::InstallError;
 pub use loading::Arrival;
 pub use residents::{LoadError, Order, Orders, Released, Use};
@@ -28,6 +31,7 @@ pub use revocations::Revocations;
 pub use view::{Lookup, View};
 
 use self::generation::{Everything, Generation, Preloaded};
+use self::moment::{Moment, Proof};
 use self::residents::Residents;
 use self::turn::Turn;
 use self::view::Held;
@@ -70,8 +74,8 @@ pub struct World {
     turn: Turn,
     /// Says that something came into force.
     changed: watch::Sender<()>,
-    /// Uptime of the last proof of freshness in milliseconds, plus one; 0 while there was none.
-    proven: AtomicU64,
+    /// The last proof of freshness.
+    proven: Proof,
     /// Whether there was one since the history in force began.
     proven_in_epoch: AtomicBool,
     revocations: Revocations,
@@ -114,7 +118,7 @@ impl World {
             installing: Mutex::default(),
             turn: Turn::default(),
             changed,
-            proven: AtomicU64::new(0),
+            proven: Proof::none(),
             proven_in_epoch: AtomicBool::new(false),
             revocations,
             metrics,
@@ -127,7 +131,7 @@ impl World {
         let read = || {
             let generation = self.current.load();
             let Some(revision) = generation.revision else { return Lookup::NoFacts };
-            let proven = self.proven();
+            let proven = self.proven.get();
             let (organization, proven) = match &generation.organizations {
                 Preloaded::All(all) => {
                     (all.places.get(organization).map_or(Held::Unknown, |&at| Held::Preloaded(at)), proven)
@@ -322,9 +326,9 @@ impl World {
 
     /// How old the oldest facts are that anything may be decided on at `uptime`.
     fn oldest(&self, uptime: Duration) -> Option<Duration> {
-        let proven = self.proven()?;
+        let proven = self.proven.get()?;
         let oldest = self.residents.oldest().map_or(proven, |oldest| oldest.min(proven));
-        Some(uptime.saturating_sub(oldest))
+        Some(oldest.age(uptime))
     }
 
     /// Hears of whatever comes into force from now on, facts or revocations.
@@ -334,10 +338,13 @@ impl World {
 
     /// Notes that the facts in force were the newest there are at `uptime`.
     pub fn prove(&self, uptime: Duration) {
-        let millis = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX - 1);
-        self.proven.fetch_max(millis.saturating_add(1), Ordering::Relaxed);
+        self.note(Moment::at(uptime));
         self.proven_in_epoch.store(true, Ordering::Release);
-        self.revocations.world_proven(uptime);
+    }
+
+    fn note(&self, moment: Moment) {
+        self.proven.note(moment);
+        self.revocations.world_proven(moment);
     }
 
     /// Whether facts were proven to be the newest since the history in force began: before that, they may be those of a restored
@@ -353,16 +360,12 @@ impl World {
 
     /// How old the facts in force are at `uptime`.
     pub fn freshness(&self, uptime: Duration) -> Freshness {
-        Freshness { age: self.proven().map(|proven| uptime.saturating_sub(proven)) }
-    }
-
-    fn proven(&self) -> Option<Duration> {
-        self.proven.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
+        Freshness { age: self.proven.get().map(|proven| proven.age(uptime)) }
     }
 
     /// Whether there are facts that were proven to be the newest at some time.
     pub fn has_facts(&self) -> bool {
-        self.revision().is_some() && self.proven().is_some()
+        self.revision().is_some() && self.proven.get().is_some()
     }
 
     /// The revision in force.

@@ -4,6 +4,7 @@
 //! not answer, or answers with what cannot be accepted, proves nothing; the last good facts stay in force and grow older.
 
 pub mod feed;
+pub mod persist;
 mod refresh;
 
 use std::sync::Arc;

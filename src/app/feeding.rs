@@ -12,6 +12,7 @@ use crate::live::{Orders, World};
 use crate::source::workos::{Ended, HostedError};
 use crate::source::{Check, FeedClient, FileSource, Source, WorkosSource};
 use crate::sync::feed::Feed;
+use crate::sync::persist;
 use crate::sync::{Loop, Refresher, Settings, Ttl};
 use crate::telemetry::Metrics;
 use crate::wire::{Revocation, RevocationKind};
@@ -125,7 +126,7 @@ fn revocation(ended: &Ended, at: &str, now: UnixSeconds) -> Revocation {
 
 impl Upkept {
     /// Runs until `shutdown` says `true` or is dropped.
-    pub(super) async fn run(self, shutdown: watch::Receiver<bool>) {
+    pub(super) async fn run(self, mut shutdown: watch::Receiver<bool>) {
         match self {
             Self::Pulled { facts, orders, refresher } => {
                 let beside = async {
@@ -144,11 +145,13 @@ impl Upkept {
                     Ok(client) => client,
                     Err(error) => {
                         tracing::error!(%error, "the store cannot be followed: decisions that need facts are refused");
-                        return std::future::pending().await;
+                        _ = shutdown.wait_for(|stop| *stop).await;
+                        return;
                     }
                 };
-                let everything = store.everything;
-                Feed { world, client, clock, metrics, everything }.run(orders, released, shutdown).await;
+                let (everything, key) = (store.everything, store.feed.key);
+                let persist = store.persist.map(|folder| persist::Settings { folder, key });
+                Feed { world, client, clock, metrics, everything, persist }.run(orders, released, shutdown).await;
             }
         }
     }

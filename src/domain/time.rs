@@ -36,6 +36,11 @@ pub trait Clock: Send + Sync + 'static {
         u64::try_from(self.now().0).unwrap_or(0).saturating_mul(1000)
     }
 
+    /// What tells this run of the machine from others: uptimes of one run can be compared. `None` where nothing does.
+    fn boot(&self) -> Option<String> {
+        None
+    }
+
     /// Time since some fixed point, never stepped, running through suspend: what the age of facts is counted by.
     fn uptime(&self) -> Duration;
 }
@@ -61,6 +66,8 @@ pub enum Standing {
 impl Freshness {
     /// Up to this age facts count as fresh.
     pub const FRESH: Duration = Duration::from_secs(5);
+    /// Beyond this age no route serves facts, whatever it says.
+    pub const LONGEST_SERVED: Duration = Duration::from_secs(24 * 60 * 60);
 
     /// The standing of facts of this age under the bound `max_staleness`; an age equal to the bound is within it.
     pub fn standing(self, max_staleness: Duration) -> Standing {

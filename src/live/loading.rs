@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::World;
+use super::moment::Moment;
 use super::residents::{Order, Use};
 use super::view::Lookup;
 use crate::domain::record::{Delta, OrganizationRecord, OrganizationRows};
@@ -95,15 +96,16 @@ impl World {
             return false;
         }
         let Some(resident) = self.residents.find(organization, generation) else { return false };
-        if resident.proven() > arrival.proven {
+        let proven = arrival.proven.map(Moment::at);
+        if resident.proven() > proven {
             return false;
         }
         match arrival.shard {
             Some(shard) => {
-                self.turn.write(|| resident.renew(Arc::new(shard), arrival.proven));
+                self.turn.write(|| resident.renew(Arc::new(shard), proven));
                 self.residents.weigh(organization, resident);
             }
-            None => self.residents.end(organization, generation, arrival.proven),
+            None => self.residents.end(organization, generation, proven),
         }
         self.changed.send_replace(());
         true

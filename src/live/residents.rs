@@ -21,6 +21,7 @@ use moka::sync::Cache;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::moment::{Moment, Proof};
 use super::{Arrival, Settings};
 use crate::domain::{Clock, MembershipId, OrganizationId, Shard};
 use crate::telemetry::{Metrics, OrganizationLoad};
@@ -91,15 +92,11 @@ pub(super) struct Resident {
     kibibytes: AtomicU32,
     /// When it came, by the clock's uptime.
     since: Duration,
-    /// Uptime at which it was proven to be the newest.
-    proven: Moment,
+    /// When it was proven to be the newest.
+    proven: Proof,
     /// Whether a request looked at it since that was last asked.
     used: AtomicBool,
 }
-
-/// A point of uptime, to the millisecond, that may be missing: in milliseconds, plus one.
-#[derive(Debug)]
-struct Moment(AtomicU64);
 
 /// Whether the working set fits.
 struct Crowding {
@@ -200,7 +197,7 @@ impl Residents {
             .map(|(organization, resident)| Use {
                 organization: organization.as_ref().clone(),
                 used: resident.take_used(),
-                proven: resident.proven(),
+                proven: resident.proven().map(Moment::uptime),
             })
             .collect()
     }
@@ -214,21 +211,45 @@ impl Residents {
     }
 
     /// The longest time ago that any of those that are there were proven to be the newest; `None` when none says so of itself.
-    pub(super) fn oldest(&self) -> Option<Duration> {
+    pub(super) fn oldest(&self) -> Option<Moment> {
         self.cache.iter().filter_map(|(_, resident)| resident.proven()).min()
     }
 
     /// Notes that there is no such organization any more.
-    pub(super) fn end(&self, organization: &OrganizationId, generation: u64, proven: Option<Duration>) {
-        let nothing = Resident {
+    pub(super) fn end(&self, organization: &OrganizationId, generation: u64, proven: Option<Moment>) {
+        self.insert(organization.clone(), generation, None, proven, false);
+    }
+
+    /// Lets an organization in that nobody asked for.
+    pub(super) fn seat(&self, organization: OrganizationId, generation: u64, shard: Shard) {
+        self.insert(organization, generation, Some(shard), None, false);
+    }
+
+    /// What is there of this generation, non-existent organizations apart.
+    pub(super) fn shards(&self, generation: u64) -> Vec<(OrganizationId, Arc<Shard>)> {
+        let there = self.cache.iter().filter(|(_, resident)| resident.generation == generation);
+        there
+            .filter_map(|(organization, resident)| Some((organization.as_ref().clone(), resident.shard.load_full()?)))
+            .collect()
+    }
+
+    fn insert(
+        &self,
+        organization: OrganizationId,
+        generation: u64,
+        shard: Option<Shard>,
+        proven: Option<Moment>,
+        used: bool,
+    ) {
+        let resident = Resident {
             generation,
-            shard: ArcSwapOption::empty(),
-            kibibytes: 1.into(),
+            kibibytes: shard.as_ref().map_or(1, kibibytes).into(),
+            shard: ArcSwapOption::from_pointee(shard),
             since: self.crowding.clock.uptime(),
-            proven: Moment::new(proven),
-            used: AtomicBool::new(false),
+            proven: Proof::of(proven),
+            used: AtomicBool::new(used),
         };
-        self.cache.insert(organization.clone(), Arc::new(nothing));
+        self.cache.insert(organization, Arc::new(resident));
     }
 
     pub(super) async fn load(&self, organization: &OrganizationId, wait: Duration) -> Result<(), LoadError> {
@@ -274,15 +295,8 @@ impl Residents {
                 if u64::from(kibibytes) > self.max_kibibytes {
                     (Err(LoadError::NoRoom), OrganizationLoad::NoRoom)
                 } else {
-                    let resident = Resident {
-                        generation,
-                        shard: ArcSwapOption::from_pointee(shard),
-                        kibibytes: kibibytes.into(),
-                        since: self.crowding.clock.uptime(),
-                        proven: Moment::new(proven),
-                        used: AtomicBool::new(true),
-                    };
-                    self.cache.insert(order.organization.clone(), Arc::new(resident));
+                    let proven = proven.map(Moment::at);
+                    self.insert(order.organization.clone(), generation, shard, proven, true);
                     // Evicts at once what is too much now, instead of some time later.
                     self.cache.run_pending_tasks();
                     (Ok(()), load)
@@ -307,8 +321,8 @@ impl Resident {
         self.shard.load()
     }
 
-    /// Uptime at which its facts were proven to be the newest, where that is not known for the world as a whole.
-    pub(super) fn proven(&self) -> Option<Duration> {
+    /// When its facts were proven to be the newest, where that is not known for the world as a whole.
+    pub(super) fn proven(&self) -> Option<Moment> {
         self.proven.get()
     }
 
@@ -317,7 +331,7 @@ impl Resident {
     }
 
     /// Replaces its facts by newer ones, which were proven to be the newest at another moment.
-    pub(super) fn renew(&self, shard: Arc<Shard>, proven: Option<Duration>) {
+    pub(super) fn renew(&self, shard: Arc<Shard>, proven: Option<Moment>) {
         self.shard.store(Some(shard));
         self.proven.set(proven);
     }
@@ -335,24 +349,8 @@ impl Resident {
     }
 }
 
-impl Moment {
-    fn new(uptime: Option<Duration>) -> Self {
-        let moment = Self(AtomicU64::new(0));
-        moment.set(uptime);
-        moment
-    }
-
-    fn get(&self) -> Option<Duration> {
-        self.0.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis)
-    }
-
-    fn set(&self, uptime: Option<Duration>) {
-        let millis = uptime.map_or(0, |uptime| u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX - 1) + 1);
-        self.0.store(millis, Ordering::Relaxed);
-    }
-}
-
-fn kibibytes(shard: &Shard) -> u32 {
+/// What an organization weighs in the cache.
+pub(super) fn kibibytes(shard: &Shard) -> u32 {
     u32::try_from(shard.memory().total().div_ceil(1024)).unwrap_or(u32::MAX)
 }
 

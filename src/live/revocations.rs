@@ -3,7 +3,7 @@
 //! Every authenticated request asks, so reading takes no lock, and one load while nothing is revoked. What is added goes into a small
 //! list in front of the large one and is folded into it from time to time, so that adding does not copy everything each time.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tokio::sync::watch;
 
+use super::moment::{Moment, Proof};
 use crate::domain::{Clock, Freshness, Principal, UnixSeconds};
 use crate::wire::{Revocation, RevocationKind};
 
@@ -29,8 +30,8 @@ pub struct Revocations {
     listed: AtomicBool,
     /// Whether a proof for the world is one for this list.
     follows_world: AtomicBool,
-    /// Uptime of the last proof of freshness in milliseconds, plus one; 0 while there was none.
-    proven: AtomicU64,
+    /// The last proof of freshness.
+    proven: Proof,
     clock: Arc<dyn Clock>,
     changed: watch::Sender<()>,
 }
@@ -67,7 +68,7 @@ impl Revocations {
             adding: Mutex::default(),
             listed: AtomicBool::new(false),
             follows_world: AtomicBool::new(false),
-            proven: AtomicU64::new(0),
+            proven: Proof::none(),
             clock,
             changed,
         }
@@ -134,8 +135,7 @@ impl Revocations {
 
     /// Notes that the list in force was complete and the newest there is at `uptime`.
     pub fn prove(&self, uptime: Duration) {
-        let millis = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX - 1);
-        self.proven.fetch_max(millis.saturating_add(1), Ordering::Relaxed);
+        self.proven.note(Moment::at(uptime));
     }
 
     /// From now on a [proof](super::World::prove) for the world is one for this list: they come from one source, in one order.
@@ -146,14 +146,20 @@ impl Revocations {
     /// How old the list in force is at `uptime`; without an age while there never was a complete one.
     pub fn freshness(&self, uptime: Duration) -> Freshness {
         let listed = self.listed.load(Ordering::Acquire);
-        let proven = self.proven.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_millis);
-        Freshness { age: proven.filter(|_| listed).map(|proven| uptime.saturating_sub(proven)) }
+        let proven = self.proven.get().filter(|_| listed);
+        Freshness { age: proven.map(|proven| proven.age(uptime)) }
     }
 
-    pub(super) fn world_proven(&self, uptime: Duration) {
+    pub(super) fn world_proven(&self, moment: Moment) {
         if self.follows_world.load(Ordering::Acquire) {
-            self.prove(uptime);
+            self.proven.note(moment);
         }
+    }
+
+    /// The complete list in force. Of one id there may be two entries.
+    pub(super) fn entries(&self) -> Vec<Revocation> {
+        let lists = self.lists.load();
+        lists.settled.list().chain(lists.recent.list()).collect()
     }
 
     fn put_in_force(&self, lists: Lists) {
@@ -208,6 +214,12 @@ impl Entries {
         for kind in RevocationKind::ALL {
             self.of_mut(kind).retain(|_, entry| now < entry.expires);
         }
+    }
+
+    fn list(&self) -> impl Iterator<Item = Revocation> {
+        let of = |kind| self.of(kind).iter().map(move |(id, entry)| (kind, id.clone(), *entry));
+        let entries = RevocationKind::ALL.into_iter().flat_map(of);
+        entries.map(|(kind, id, Entry { not_before, expires })| Revocation { kind, id, not_before, expires })
     }
 
     fn len(&self) -> usize {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::Guard;
 
 use super::generation::{Generation, Preloaded};
+use super::moment::Moment;
 use crate::domain::{Catalog, Facts, Freshness, Revision, Shard};
 
 /// What is known of an organization right now.
@@ -25,8 +26,8 @@ pub struct View {
     pub(super) generation: Guard<Arc<Generation>>,
     pub(super) revision: Revision,
     pub(super) organization: Held,
-    /// Uptime at which these facts were proven to be the newest.
-    pub(super) proven: Option<Duration>,
+    /// When these facts were proven to be the newest.
+    pub(super) proven: Option<Moment>,
 }
 
 pub(super) enum Held {
@@ -58,7 +59,7 @@ impl View {
 
     /// How old these facts are at `uptime`.
     pub fn freshness(&self, uptime: Duration) -> Freshness {
-        Freshness { age: self.proven.map(|proven| uptime.saturating_sub(proven)) }
+        Freshness { age: self.proven.map(|proven| proven.age(uptime)) }
     }
 
     /// The revision these facts are of.

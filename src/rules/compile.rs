@@ -15,6 +15,7 @@ use super::route::{ClaimCondition, Impersonation, Route};
 use super::spec::{DefaultsSpec, EncodedSlash, PathReading, RouteSpec, Weaker};
 use super::template::{Pointer, Source, Template};
 use super::tree::Tree;
+use crate::domain::Freshness;
 use crate::yaml::{Node, Place, Placed, Problems, Size, Span};
 
 /// The most rules of one table.
@@ -24,7 +25,6 @@ const MOST_ROUTES: usize = 50_000;
 const LARGEST_BODY: u64 = 64 * 1024;
 
 const SERVE_UNTIL: Duration = Duration::from_secs(60 * 60);
-const LONGEST_SERVE_UNTIL: Duration = Duration::from_secs(24 * 60 * 60);
 /// The shortest age at which a stream may be ended.
 const SHORTEST_STREAM_AGE: Duration = Duration::from_secs(1);
 
@@ -196,7 +196,7 @@ impl Compiler<'_> {
                 format!("max_staleness `{}` is longer than the global one, `{}`", staleness.value, Span(global));
             self.problem(&staleness.place, message);
         }
-        if let Some(until) = until.filter(|until| until.value.0 > LONGEST_SERVE_UNTIL) {
+        if let Some(until) = until.filter(|until| until.value.0 > Freshness::LONGEST_SERVED) {
             self.problem(&until.place, format!("serve_until `{}` is longer than `24h`", until.value));
         }
         if let Some(limit) = body.filter(|limit| !(1..=LARGEST_BODY).contains(&limit.value.0)) {

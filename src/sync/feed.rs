@@ -1,6 +1,7 @@
 //! Following the feed of the bundled store.
 //!
 //! ```text
+//! restore:     disk -> World::restore
 //! start over:  catalog, revocations -> World::start_over
 //! session:     resume where we stand -> frames -> World::apply -> …
 //!                                    -> echoes -> World::prove
@@ -12,6 +13,7 @@
 //! is proven by the echo of a nonce, as of the moment the nonce was sent.
 
 mod loads;
+mod saving;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +25,8 @@ use tokio::time::{interval, sleep, timeout};
 use tonic::Streaming;
 
 use self::loads::Loads;
-use super::describe;
+use self::saving::Saving;
+use super::{describe, persist};
 use crate::domain::{Clock, Epoch, OrganizationId, Revision};
 use crate::live::{InstallError, Orders, World};
 use crate::source::{FeedClient, FeedError};
@@ -51,6 +54,8 @@ pub struct Feed {
     pub metrics: Arc<Metrics>,
     /// Whether every organization is to be in memory, or those that are asked for.
     pub everything: bool,
+    /// Where the last good facts survive a restart.
+    pub persist: Option<persist::Settings>,
 }
 
 /// Where we stand in the log.
@@ -87,6 +92,9 @@ struct Follower {
     feed: Feed,
     position: Option<Position>,
     loads: Loads,
+    saving: Option<Saving>,
+    /// Whether every organization has yet to be listed.
+    unlisted: bool,
     /// Turns true with the first proof of a session.
     proven: bool,
 }
@@ -117,10 +125,14 @@ impl Feed {
     ) {
         let loads =
             Loads::new(Arc::clone(&self.world), self.client.clone(), Arc::clone(&self.metrics), self.everything);
-        let mut follower = Follower { feed: self, position: None, loads, proven: false };
+        let mut follower = Follower { feed: self, position: None, loads, saving: None, unlisted: false, proven: false };
+        let stopped = async { _ = shutdown.wait_for(|stop| *stop).await };
         tokio::select! {
             () = follower.follow(orders, released) => {}
-            _ = shutdown.wait_for(|stop| *stop) => {}
+            () = stopped => {}
+        }
+        if let Some(saving) = follower.saving.take() {
+            saving.end(follower.position.as_ref()).await;
         }
     }
 }
@@ -130,6 +142,7 @@ impl Follower {
     async fn follow(&mut self, mut orders: Orders, mut released: mpsc::UnboundedReceiver<OrganizationId>) {
         let mut failures: u32 = 0;
         let mut last_error = None;
+        self.restore().await;
         loop {
             self.proven = false;
             let Err(error) = self.session(&mut orders, &mut released).await;
@@ -164,6 +177,19 @@ impl Follower {
         }
     }
 
+    /// Goes on from what is on disk, if there is something good.
+    async fn restore(&mut self) {
+        let Some(settings) = self.feed.persist.clone() else { return };
+        let (world, clock) = (Arc::clone(&self.feed.world), Arc::clone(&self.feed.clock));
+        self.saving = Saving::begin(settings, world, clock).await;
+        let Some(saving) = &mut self.saving else { return };
+        if let Some((position, organizations)) = saving.restore().await {
+            self.loads.restored(&position, organizations);
+            self.position = Some(position);
+            self.unlisted = self.feed.everything;
+        }
+    }
+
     /// From the first message to whatever ends it.
     async fn session(
         &mut self,
@@ -192,6 +218,9 @@ impl Follower {
             None => return Err(SessionError::End),
         }
         self.loads.resumed(seq);
+        if std::mem::take(&mut self.unlisted) {
+            self.loads.want_everything();
+        }
         let mut session = Session { frames, messages, nonces: Nonces::default(), asked_up_to: None };
         self.converse(&mut session, orders, released).await
     }
@@ -215,9 +244,7 @@ impl Follower {
         // The catalog was the newest when it was read, and organizations are read from now on.
         self.feed.world.prove(asked);
         self.position = Some(position.clone());
-        if self.feed.everything {
-            self.loads.want_everything();
-        }
+        self.unlisted = self.feed.everything;
         Ok(position)
     }
 
@@ -247,6 +274,9 @@ impl Follower {
                         return Err(SessionError::Silence);
                     }
                     session.ask(self.feed.clock.uptime()).await?;
+                    if let (Some(saving), Some(position)) = (&mut self.saving, &self.position) {
+                        saving.turn(position);
+                    }
                 }
             }
             let Some(position) = &self.position else { return Err(SessionError::End) };

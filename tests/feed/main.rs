@@ -20,6 +20,7 @@ mod histories;
 mod line;
 mod loads;
 mod lookups;
+mod persist;
 mod sidecar;
 #[path = "../store/support/mod.rs"]
 mod support;

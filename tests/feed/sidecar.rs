@@ -1,6 +1,7 @@
 //! As much of a sidecar as follows a store.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use portcullis::domain::{Clock, OrganizationId, ResourceRef, Revision};
 use portcullis::live::{LoadError, Lookup, Settings, World};
 use portcullis::source::{FeedClient, FeedSettings};
 use portcullis::sync::feed::Feed;
+use portcullis::sync::persist;
 use portcullis::telemetry::{Build, Metrics};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -20,6 +22,7 @@ pub const SYNC_KEY: &str = "sync_test";
 pub struct Sidecar {
     pub world: Arc<World>,
     pub metrics: Arc<Metrics>,
+    clock: Arc<dyn Clock>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -31,7 +34,18 @@ impl Sidecar {
     }
 
     pub fn start_with(store: SocketAddr, key: &str, everything: bool, settings: Settings) -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Self::start_as(store, key, everything, settings, Arc::new(SystemClock), None)
+    }
+
+    /// A sidecar with a clock of its own, which keeps its facts in a folder.
+    pub fn start_as(
+        store: SocketAddr,
+        key: &str,
+        everything: bool,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        folder: Option<&Path>,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new(Build { version: "test", revision: "" }).unwrap());
         let (release, released) = mpsc::unbounded_channel();
         let on_release = Box::new(move |organization: &OrganizationId| _ = release.send(organization.clone()));
@@ -39,10 +53,20 @@ impl Sidecar {
         let world = Arc::new(world);
         let url = format!("http://{store}").parse().unwrap();
         let client = FeedClient::new(&FeedSettings { url, key: key.to_owned(), ca: None }).unwrap();
-        let feed = Feed { world: Arc::clone(&world), client, clock, metrics: Arc::clone(&metrics), everything };
+        let persist = folder.map(|folder| persist::Settings { folder: folder.to_owned(), key: key.to_owned() });
+        world.revocations().follow_world();
+        let kept = Arc::clone(&clock);
+        let feed =
+            Feed { world: Arc::clone(&world), client, clock, metrics: Arc::clone(&metrics), everything, persist };
         let (stop, stopped) = watch::channel(false);
         let task = tokio::spawn(feed.run(orders, released, stopped));
-        Self { world, metrics, stop, task }
+        Self { world, metrics, clock: kept, stop, task }
+    }
+
+    /// Ends as a process that is killed: without a last word.
+    pub async fn kill(self) {
+        self.task.abort();
+        let _ = self.task.await;
     }
 
     pub async fn stop(self) {
@@ -86,7 +110,7 @@ impl Sidecar {
 
     /// The age of what is in force; `None` before the first proof.
     pub fn age(&self) -> Option<Duration> {
-        self.world.freshness(SystemClock.uptime()).age
+        self.world.freshness(self.clock.uptime()).age
     }
 
     /// Waits until something proved that what is in force is the newest there is.

@@ -118,9 +118,9 @@ fn only_a_complete_list_has_an_age() {
     assert_eq!(age(&revocations), None);
     revocations.replace([]);
     assert_eq!(age(&revocations), Some(Duration::from_secs(9)));
-    revocations.world_proven(Duration::from_secs(4));
+    revocations.world_proven(Moment::at(Duration::from_secs(4)));
     assert_eq!(age(&revocations), Some(Duration::from_secs(9)), "another source proves nothing here");
     revocations.follow_world();
-    revocations.world_proven(Duration::from_secs(4));
+    revocations.world_proven(Moment::at(Duration::from_secs(4)));
     assert_eq!(age(&revocations), Some(Duration::from_secs(6)));
 }

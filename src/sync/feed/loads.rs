@@ -111,6 +111,12 @@ impl Loads {
         }
     }
 
+    /// The world was put in force from disk: these organizations are in memory, as of `position`.
+    pub(super) fn restored(&mut self, position: &Position, organizations: Vec<OrganizationId>) {
+        (self.epoch, self.applied) = (Some(position.epoch), position.seq);
+        self.followed.extend(organizations.into_iter().map(|organization| (organization, position.seq)));
+    }
+
     /// Every organization is to be in memory.
     pub(super) fn want_everything(&mut self) {
         let client = self.client.clone();
