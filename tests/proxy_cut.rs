@@ -547,8 +547,10 @@ fn a_revoked_token_is_refused_on_every_route_that_needs_one_and_told_so() {
     for target in ["/open", "/heedless", "/watched"] {
         ask(target).passes();
     }
-    assert_eq!(system.metric(r#"portcullis_requests_total{outcome="deny",reason="revoked",route="me"}"#), 1.0);
-    assert_eq!(system.metric(r#"portcullis_shadow_denied_total{reason="revoked",route="watched"}"#), 1.0);
+    // Counted when a request has ended, which may be a moment after its answer.
+    let counted = |series: &str| wait_until(series, || system.metric(series) == 1.0);
+    counted(r#"portcullis_requests_total{outcome="deny",reason="revoked",route="me"}"#);
+    counted(r#"portcullis_shadow_denied_total{reason="revoked",route="watched"}"#);
     assert_eq!(system.metric("portcullis_revocations"), 1.0);
     assert!(system.logged().contains("the membership of the token was revoked"));
     // Another membership, and a token of later: not what was revoked.
