@@ -132,7 +132,7 @@ impl Admin {
                 missing.push(json!({"waiting_for": "keys", "issuer": status.issuer, "error": status.error}));
             }
         }
-        if self.needs_facts && self.world.revision().is_none() {
+        if self.needs_facts && !self.world.has_facts() {
             missing.push(json!({"waiting_for": "facts"}));
         }
         missing

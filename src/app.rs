@@ -16,7 +16,9 @@ pub mod store;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
@@ -24,7 +26,7 @@ use parking_lot::Mutex;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
 use pingora::services::background::{BackgroundService, GenBackgroundService};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
@@ -429,12 +431,30 @@ impl Drain {
 
 /// SIGTERM or Ctrl-C; never, where signals cannot be had.
 async fn interrupted() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    Interruption::expected().await;
+}
+
+/// SIGTERM and Ctrl-C, heard from the moment this is made.
+struct Interruption(Option<(Signal, Signal)>);
+
+impl Interruption {
+    fn expected() -> Self {
+        Self(
+            signal(SignalKind::terminate())
+                .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)))
+                .ok(),
+        )
+    }
+}
+
+impl Future for Interruption {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let Some((terminate, interrupt)) = &mut self.0 else { return Poll::Pending };
+        match (terminate.poll_recv(context), interrupt.poll_recv(context)) {
+            (Poll::Pending, Poll::Pending) => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
     }
 }

@@ -6,6 +6,7 @@
 
 mod copy;
 mod generation;
+mod loading;
 mod moment;
 mod residents;
 mod revocations;
@@ -24,6 +25,7 @@ use tokio::sync::watch;
 
 pub use copy::{Copy, Remains};
 pub use generation::InstallError;
+pub use loading::Arrival;
 pub use residents::{LoadError, Order, Orders, Released, Use};
 pub use revocations::Revocations;
 pub use view::{Lookup, View};
@@ -34,9 +36,7 @@ use self::residents::Residents;
 use self::turn::Turn;
 use self::view::Held;
 use crate::domain::record::{CatalogRows, Delta, OrganizationRecord, OrganizationRows, Part, Transaction};
-use crate::domain::{
-    BuildError, Built, Catalog, Clock, Digest, Epoch, Freshness, Keep, MembershipId, OrganizationId, Revision, Shard,
-};
+use crate::domain::{Built, Catalog, Clock, Epoch, Freshness, Keep, OrganizationId, Revision, Shard};
 use crate::telemetry::{Metrics, OrganizationLoad};
 
 /// How the world is kept.
@@ -80,15 +80,6 @@ pub struct World {
     proven_in_epoch: AtomicBool,
     revocations: Revocations,
     metrics: Arc<Metrics>,
-}
-
-/// An organization as it was read.
-#[derive(Debug)]
-pub struct Arrival {
-    /// Its facts; `None` when there is no such organization.
-    pub shard: Option<Shard>,
-    /// Uptime at which they were proven to be the newest, for sources that prove it for each organization; `None` = with the world.
-    pub proven: Option<Duration>,
 }
 
 /// What `/world` tells.
@@ -333,105 +324,6 @@ impl World {
         built.value
     }
 
-    /// Which generation is in force: what is fetched now belongs to it or a later one.
-    pub fn generation(&self) -> u64 {
-        self.current.load().number
-    }
-
-    /// Answers an order with what was fetched while `generation` was in force: rows, `None` for an organization that does not exist, or an
-    /// error that was reported elsewhere. Returns the order when another generation has come into force since: fetch again.
-    ///
-    /// # Errors
-    /// The order.
-    pub fn deliver(
-        &self,
-        order: Order,
-        generation: u64,
-        fetched: Result<Option<OrganizationRows>, ()>,
-    ) -> Result<(), Order> {
-        let organization = order.organization();
-        let build = |rows: OrganizationRows| {
-            let refused = |error| tracing::error!(%organization, %error, "organization is refused");
-            self.build(organization, &rows).map_err(refused)
-        };
-        let shard = fetched.and_then(|rows| rows.map(build).transpose());
-        self.settle(order, generation, shard.map(|shard| Arrival { shard, proven: None }))
-    }
-
-    /// The shard of these rows.
-    ///
-    /// # Errors
-    /// [`BuildError`]
-    pub fn build(&self, organization: &OrganizationId, rows: &OrganizationRows) -> Result<Shard, BuildError> {
-        let catalog = Arc::clone(&self.current.load().catalog);
-        Shard::build(&catalog, organization, rows, self.settings.keep).map(|built| self.noted(built))
-    }
-
-    /// Answers an order with what it asked for. Returns the order when another generation than `generation` is in force.
-    ///
-    /// # Errors
-    /// The order.
-    pub fn settle(&self, order: Order, generation: u64, arrival: Result<Arrival, ()>) -> Result<(), Order> {
-        let _turn = self.installing();
-        if self.current.load().number != generation {
-            return Err(order);
-        }
-        if arrival.as_ref().is_ok_and(|arrival| arrival.proven.is_some()) {
-            self.proven_in_epoch.store(true, Ordering::Release);
-        }
-        let load = self.residents.settle(order, generation, arrival.map_err(|()| OrganizationLoad::Failed));
-        self.metrics.organization_loaded(load);
-        Ok(())
-    }
-
-    /// The next shard after these changes of an organization that is not resident yet.
-    ///
-    /// # Errors
-    /// [`BuildError`]; it has to be read again.
-    pub fn advance(&self, shard: Shard, deltas: &[Delta<OrganizationRecord>]) -> Result<Shard, BuildError> {
-        let catalog = Arc::clone(&self.current.load().catalog);
-        let next = |shard: Shard, delta| shard.advance(&catalog, delta).map(|built| self.noted(built));
-        deltas.iter().try_fold(shard, next)
-    }
-
-    /// An order for `organization` that no request waits for; `None` when it is resident, or on order already.
-    pub fn preload(&self, organization: &OrganizationId) -> Option<Order> {
-        if self.is_resident(organization) { None } else { self.residents.preload(organization) }
-    }
-
-    /// Replaces a resident by what was read of it while `generation` was in force. Nothing happens when another generation is, when it is
-    /// not resident any more, or when what it has was read later. Says whether it was replaced.
-    pub fn renew(&self, organization: &OrganizationId, generation: u64, arrival: Arrival) -> bool {
-        let _turn = self.installing();
-        if self.current.load().number != generation {
-            return false;
-        }
-        let Some(resident) = self.residents.find(organization, generation) else { return false };
-        let proven = arrival.proven.map(Moment::at);
-        if resident.proven() > proven {
-            return false;
-        }
-        match arrival.shard {
-            Some(shard) => {
-                self.turn.write(|| resident.renew(Arc::new(shard), proven));
-                self.residents.weigh(organization, resident);
-            }
-            None => self.residents.end(organization, generation, proven),
-        }
-        self.changed.send_replace(());
-        true
-    }
-
-    /// The residents, and which of them were used since the last call.
-    pub fn take_uses(&self) -> Vec<Use> {
-        self.residents.take_uses()
-    }
-
-    /// The residents that have this membership.
-    pub fn residents_having(&self, membership: &MembershipId) -> Vec<OrganizationId> {
-        self.residents.having(membership)
-    }
-
     /// How old the oldest facts are that anything may be decided on at `uptime`.
     fn oldest(&self, uptime: Duration) -> Option<Duration> {
         let proven = self.proven.get()?;
@@ -442,22 +334,6 @@ impl World {
     /// Hears of whatever comes into force from now on, facts or revocations.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
-    }
-
-    /// Whether `organization` is in memory, or known not to exist.
-    pub fn is_resident(&self, organization: &OrganizationId) -> bool {
-        matches!(self.view(organization), Lookup::Ready(_))
-    }
-
-    /// The digest of a resident's facts; `None` when it is not resident.
-    pub fn digest(&self, organization: &OrganizationId) -> Option<Digest> {
-        let Lookup::Ready(view) = self.view(organization) else { return None };
-        Some(view.shard()?.digest(view.catalog()))
-    }
-
-    /// Forgets a resident: it has to be loaded again.
-    pub fn forget(&self, organization: &OrganizationId) {
-        self.residents.remove(organization);
     }
 
     /// Notes that the facts in force were the newest there are at `uptime`.
@@ -485,6 +361,11 @@ impl World {
     /// How old the facts in force are at `uptime`.
     pub fn freshness(&self, uptime: Duration) -> Freshness {
         Freshness { age: self.proven.get().map(|proven| proven.age(uptime)) }
+    }
+
+    /// Whether there are facts that were proven to be the newest at some time.
+    pub fn has_facts(&self) -> bool {
+        self.revision().is_some() && self.proven.get().is_some()
     }
 
     /// The revision in force.

@@ -10,12 +10,14 @@ use hyper::body::Bytes;
 use hyper::client::conn::http1::SendRequest;
 use hyper_util::rt::TokioIo;
 use portcullis::app::SystemClock;
-use portcullis::store::{ApiKey, ApiKeys, Scope, Server, Settings, Store};
+use portcullis::store::{ApiKey, ApiKeys, Scope, Server, Settings, Store, SyncKey, SyncKeys, sha256};
 use portcullis::telemetry::{Build, StoreMetrics};
 use serde_json::Value;
 use tokio::sync::watch;
 
 const KEY: &str = "sk_bench";
+/// The key of sidecars.
+pub const SYNC_KEY: &str = "sync_bench";
 
 /// A running store.
 pub struct Target {
@@ -34,6 +36,7 @@ impl Target {
         let mut settings = Settings::of(database, Arc::new(metrics));
         settings.max_memory = 1 << 30;
         settings.api_keys = ApiKeys::new(vec![ApiKey::new("bench", KEY, vec![Scope::Read, Scope::Write])]);
+        settings.sync_keys = SyncKeys::new(vec![SyncKey::hashed("bench", sha256(SYNC_KEY), None)]);
         settings.request_timeout = Duration::from_secs(120);
         let (stop, stopped) = watch::channel(false);
         let (tell, told) = std::sync::mpsc::channel();
@@ -70,6 +73,19 @@ impl Client {
 
     /// Sends a request and reads the whole answer, which must be a success.
     pub async fn send(&mut self, method: &str, path: &str, body: &Value) -> Value {
+        let (status, _, bytes) = self.exchange(method, path, body).await;
+        assert!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&bytes));
+        if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() }
+    }
+
+    /// Writes; the number of the write.
+    pub async fn write(&mut self, method: &str, path: &str, body: &Value) -> Option<u64> {
+        let (status, revision, bytes) = self.exchange(method, path, body).await;
+        assert!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&bytes));
+        revision
+    }
+
+    async fn exchange(&mut self, method: &str, path: &str, body: &Value) -> (hyper::StatusCode, Option<u64>, Bytes) {
         self.0.ready().await.unwrap();
         let body = if body.is_null() { Bytes::new() } else { body.to_string().into() };
         let request = hyper::Request::builder()
@@ -82,9 +98,9 @@ impl Client {
             .unwrap();
         let response = self.0.send_request(request).await.unwrap();
         let status = response.status();
-        let bytes = response.into_body().collect().await.unwrap().to_bytes();
-        assert!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&bytes));
-        if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() }
+        let revision = response.headers().get("x-portcullis-revision").and_then(|revision| revision.to_str().ok());
+        let revision = revision.and_then(|revision| revision.rsplit('.').next()?.parse().ok());
+        (status, revision, response.into_body().collect().await.unwrap().to_bytes())
     }
 }
 

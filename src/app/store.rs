@@ -8,7 +8,7 @@ use http::{Method, StatusCode};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::{Stop, interrupted};
+use super::{Interruption, Stop};
 use crate::config::store::{IssuerSettings, StoreFile};
 use crate::domain::{Clock, RoleSlug};
 use crate::store::{DatabaseError, Server, Settings, Signing, Store, StoreError};
@@ -53,6 +53,7 @@ pub struct StoreApp {
     server: Server,
     address: SocketAddr,
     stop: Stop,
+    interrupted: Interruption,
 }
 
 /// What became of the model of the configuration.
@@ -115,6 +116,8 @@ impl StoreApp {
         metrics: Arc<StoreMetrics>,
     ) -> Result<Self, StoreAppError> {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        // Before anybody is told that it is there.
+        let interrupted = Interruption::expected();
         let store = open(&config, clock, metrics).await?;
         if let Some(model) = &config.model {
             match apply_additions(&store, model).await? {
@@ -128,7 +131,7 @@ impl StoreApp {
         let bind = |source| StoreAppError::Bind { address: config.listen, source };
         let server = Server::bind(store.clone(), config.listen, config.tls).map_err(bind)?;
         let address = server.address().map_err(bind)?;
-        Ok(Self { store, server, address, stop: Stop(watch::Sender::new(false)) })
+        Ok(Self { store, server, address, stop: Stop(watch::Sender::new(false)), interrupted })
     }
 
     /// Where it can be reached, with the port that was taken.
@@ -153,7 +156,7 @@ impl StoreApp {
     pub async fn run(self) -> std::io::Result<()> {
         let stop = self.stop.clone();
         let signals = async {
-            interrupted().await;
+            self.interrupted.await;
             tracing::info!("stopping: requests in flight may finish");
             stop.now();
             std::future::pending::<()>().await;

@@ -21,7 +21,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use rand::Rng;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::time::{interval, sleep, timeout};
 use tonic::Streaming;
 
 use self::loads::Loads;
@@ -255,11 +255,11 @@ impl Follower {
         released: &mut mpsc::UnboundedReceiver<OrganizationId>,
     ) -> Result<std::convert::Infallible, SessionError> {
         let mut nonces = interval(NONCE_INTERVAL);
-        let mut last_proof = Instant::now();
+        let mut last_proof = self.feed.clock.uptime();
         loop {
             tokio::select! {
                 down = session.frames.next() => match down {
-                    Some(Ok(down)) => if self.hear(session, down)? { last_proof = Instant::now() },
+                    Some(Ok(down)) => if self.hear(session, down)? { last_proof = self.feed.clock.uptime() },
                     Some(Err(status)) => return Err(Box::new(self.feed.client.ended(status)).into()),
                     None => return Err(SessionError::End),
                 },
@@ -270,7 +270,7 @@ impl Follower {
                 Some(organization) = released.recv() => self.loads.released(&organization),
                 () = self.loads.progress() => {}
                 _ = nonces.tick() => {
-                    if last_proof.elapsed() > SILENCE {
+                    if self.feed.clock.uptime().saturating_sub(last_proof) > SILENCE {
                         return Err(SessionError::Silence);
                     }
                     session.ask(self.feed.clock.uptime()).await?;

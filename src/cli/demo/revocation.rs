@@ -1,7 +1,7 @@
 //! What the demo ends or begins with: a role is taken away in the store, and the next requests show how long that took to count.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, header};
@@ -12,8 +12,10 @@ use hyper_util::rt::TokioExecutor;
 use serde_json::json;
 
 use super::seed::Ids;
+use crate::app::SystemClock;
 use crate::cli::say;
 use crate::cli::store_client::StoreClient;
+use crate::domain::Clock;
 
 /// What Alice may do through her group.
 const TARGET: &str = "/projects/42";
@@ -43,22 +45,20 @@ pub(super) async fn show(sidecar: SocketAddr, token: &str, store: &StoreClient, 
     let assignment = ids.of(&format!("{GROUP} {ROLE}"))?;
     store.expect(Method::DELETE, &format!("{path}/{assignment}"), None).await?;
     say(&format!("204  DELETE {path}/{assignment}"));
-    let began = Instant::now();
+    let began = SystemClock.uptime();
+    let elapsed = || SystemClock.uptime().saturating_sub(began);
     let mut requests = 0;
     let after = loop {
         let status = ask().await?;
         requests += 1;
-        if status != 200 || began.elapsed() > PATIENCE {
+        if status != 200 || elapsed() > PATIENCE {
             break status;
         }
     };
-    let elapsed = began.elapsed();
-    say(&format!(
-        "{after}  PATCH {TARGET} as Alice, {:.1} ms later (request {requests})",
-        elapsed.as_secs_f64() * 1000.0
-    ));
+    let took = elapsed().as_secs_f64() * 1000.0;
+    say(&format!("{after}  PATCH {TARGET} as Alice, {:.1} ms later (request {requests})", took));
     let body = json!({"role_slug": ROLE, "resource_type_slug": "workspace", "resource_external_id": "ws-engineering"});
     store.expect(Method::POST, &path, Some(&body)).await?;
-    while after == 403 && ask().await? != 200 && began.elapsed() < PATIENCE {}
+    while after == 403 && ask().await? != 200 && elapsed() < PATIENCE {}
     Ok((before, after) == (200, 403))
 }

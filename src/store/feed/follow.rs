@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tonic::{Status, Streaming};
 
 use super::access::Subscriber;
@@ -53,8 +53,10 @@ struct Standing {
     /// What was looked at after that; nothing of it concerns the sidecar.
     seen: Position,
     filter: Wanted,
-    last_frame: Instant,
-    next_digest: Instant,
+    /// Uptime of the last frame.
+    last_frame: Duration,
+    /// Uptime of the next digest.
+    next_digest: Duration,
     /// The organization whose digest was sent last.
     digested: Option<OrganizationId>,
 }
@@ -123,8 +125,9 @@ impl Follower {
             return Ok(true);
         }
         let Some(standing) = &self.standing else { return Ok(false) };
-        let quiet = standing.last_frame + QUIET;
-        let digest = standing.next_digest;
+        let now = self.store.0.clock.uptime();
+        let quiet = (standing.last_frame + QUIET).saturating_sub(now);
+        let digest = standing.next_digest.saturating_sub(now);
         let is_ahead = standing.seen.seq > standing.sent.seq;
         let due = tokio::select! {
             message = self.messages.next() => match message {
@@ -132,8 +135,8 @@ impl Follower {
                 Some(Err(_)) | None => Due::End,
             },
             changed = self.progress.changed() => if changed.is_ok() { Due::Look } else { Due::End },
-            () = sleep_until(quiet), if is_ahead => Due::Flush,
-            () = sleep_until(digest) => Due::Digest,
+            () = sleep(quiet), if is_ahead => Due::Flush,
+            () = sleep(digest) => Due::Digest,
             _ = self.stopping.wait_for(|stop| *stop) => Due::End,
         };
         match due {
@@ -172,7 +175,7 @@ impl Follower {
             Filter::All => Wanted::All,
             Filter::Only(organizations) => Wanted::Only(organizations.into_iter().collect()),
         };
-        let now = Instant::now();
+        let now = self.store.0.clock.uptime();
         // Spread, so that a fleet that came together does not ask for its digests together.
         let next_digest = now + DIGEST_INTERVAL.mul_f64(rand::random());
         self.standing =
@@ -217,7 +220,7 @@ impl Follower {
             true => entries_after(&self.store, standing.seen.seq).await?,
             false => Vec::new(),
         };
-        if let Some(frame) = standing.look_at(&entries, &self.subscriber, head.seq) {
+        if let Some(frame) = standing.look_at(&entries, &self.subscriber, head.seq, self.store.0.clock.uptime()) {
             self.outbox.push_back(Down::Frame(frame));
         }
         if standing.seen.seq < head.seq {
@@ -238,7 +241,7 @@ impl Follower {
     fn flush(&mut self) {
         let Some(standing) = &mut self.standing else { return };
         if standing.seen.seq > standing.sent.seq {
-            let frame = standing.frame(Vec::new(), Vec::new(), standing.seen.seq);
+            let frame = standing.frame(Vec::new(), Vec::new(), standing.seen.seq, self.store.0.clock.uptime());
             self.outbox.push_back(Down::Frame(frame));
         }
     }
@@ -268,7 +271,7 @@ impl Follower {
     /// Sends what the next organization amounts to, so that a sidecar that went astray notices.
     async fn digest(&mut self) {
         let Some(standing) = &mut self.standing else { return };
-        standing.next_digest = Instant::now() + DIGEST_INTERVAL;
+        standing.next_digest = self.store.0.clock.uptime() + DIGEST_INTERVAL;
         let Some(organization) = standing.next_to_digest(&self.store) else { return };
         standing.digested = Some(organization.clone());
         if !self.subscriber.may_read(&organization) {
@@ -286,7 +289,7 @@ impl Follower {
 
 impl Standing {
     /// Looks at transactions; a frame when some of them concern the sidecar.
-    fn look_at(&mut self, entries: &[Arc<Entry>], subscriber: &Subscriber, head: u64) -> Option<Frame> {
+    fn look_at(&mut self, entries: &[Arc<Entry>], subscriber: &Subscriber, head: u64, now: Duration) -> Option<Frame> {
         let mut transactions = Vec::new();
         let mut revocations = Vec::new();
         for entry in entries {
@@ -303,13 +306,13 @@ impl Standing {
         }
         let last = entries.last()?;
         self.seen = Position { epoch: self.seen.epoch, seq: last.seq, chain: last.chain.clone() };
-        (!transactions.is_empty() || !revocations.is_empty()).then(|| self.frame(transactions, revocations, head))
+        (!transactions.is_empty() || !revocations.is_empty()).then(|| self.frame(transactions, revocations, head, now))
     }
 
     /// The frame from what was sent to what was looked at.
-    fn frame(&mut self, transactions: Vec<Packed>, revocations: Vec<Revocation>, head: u64) -> Frame {
+    fn frame(&mut self, transactions: Vec<Packed>, revocations: Vec<Revocation>, head: u64, now: Duration) -> Frame {
         let before = std::mem::replace(&mut self.sent, self.seen.clone());
-        self.last_frame = Instant::now();
+        self.last_frame = now;
         Frame {
             epoch: self.sent.epoch,
             from: before.seq,

@@ -1,0 +1,139 @@
+//! Organizations in and out of memory, on behalf of whoever loads them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::World;
+use super::moment::Moment;
+use super::residents::{Order, Use};
+use super::view::Lookup;
+use crate::domain::record::{Delta, OrganizationRecord, OrganizationRows};
+use crate::domain::{BuildError, Digest, MembershipId, OrganizationId, Shard};
+use crate::telemetry::OrganizationLoad;
+
+/// An organization as it was read.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its facts; `None` when there is no such organization.
+    pub shard: Option<Shard>,
+    /// Uptime at which they were proven to be the newest, for sources that prove it for each organization; `None` = with the world.
+    pub proven: Option<Duration>,
+}
+
+impl World {
+    /// Which generation is in force: what is fetched now belongs to it or a later one.
+    pub fn generation(&self) -> u64 {
+        self.current.load().number
+    }
+
+    /// Answers an order with what was fetched while `generation` was in force: rows, `None` for an organization that does not exist, or an
+    /// error that was reported elsewhere. Returns the order when another generation has come into force since: fetch again.
+    ///
+    /// # Errors
+    /// The order.
+    pub fn deliver(
+        &self,
+        order: Order,
+        generation: u64,
+        fetched: Result<Option<OrganizationRows>, ()>,
+    ) -> Result<(), Order> {
+        let organization = order.organization();
+        let build = |rows: OrganizationRows| {
+            let refused = |error| tracing::error!(%organization, %error, "organization is refused");
+            self.build(organization, &rows).map_err(refused)
+        };
+        let shard = fetched.and_then(|rows| rows.map(build).transpose());
+        self.settle(order, generation, shard.map(|shard| Arrival { shard, proven: None }))
+    }
+
+    /// The shard of these rows.
+    ///
+    /// # Errors
+    /// [`BuildError`]
+    pub fn build(&self, organization: &OrganizationId, rows: &OrganizationRows) -> Result<Shard, BuildError> {
+        let catalog = Arc::clone(&self.current.load().catalog);
+        Shard::build(&catalog, organization, rows, self.settings.keep).map(|built| self.noted(built))
+    }
+
+    /// Answers an order with what it asked for. Returns the order when another generation than `generation` is in force.
+    ///
+    /// # Errors
+    /// The order.
+    pub fn settle(&self, order: Order, generation: u64, arrival: Result<Arrival, ()>) -> Result<(), Order> {
+        let _turn = self.installing();
+        if self.current.load().number != generation {
+            return Err(order);
+        }
+        if arrival.as_ref().is_ok_and(|arrival| arrival.proven.is_some()) {
+            self.proven_in_epoch.store(true, Ordering::Release);
+        }
+        let load = self.residents.settle(order, generation, arrival.map_err(|()| OrganizationLoad::Failed));
+        self.metrics.organization_loaded(load);
+        Ok(())
+    }
+
+    /// The next shard after these changes of an organization that is not resident yet.
+    ///
+    /// # Errors
+    /// [`BuildError`]; it has to be read again.
+    pub fn advance(&self, shard: Shard, deltas: &[Delta<OrganizationRecord>]) -> Result<Shard, BuildError> {
+        let catalog = Arc::clone(&self.current.load().catalog);
+        let next = |shard: Shard, delta| shard.advance(&catalog, delta).map(|built| self.noted(built));
+        deltas.iter().try_fold(shard, next)
+    }
+
+    /// An order for `organization` that no request waits for; `None` when it is resident, or on order already.
+    pub fn preload(&self, organization: &OrganizationId) -> Option<Order> {
+        if self.is_resident(organization) { None } else { self.residents.preload(organization) }
+    }
+
+    /// Replaces a resident by what was read of it while `generation` was in force. Nothing happens when another generation is, when it is
+    /// not resident any more, or when what it has was read later. Says whether it was replaced.
+    pub fn renew(&self, organization: &OrganizationId, generation: u64, arrival: Arrival) -> bool {
+        let _turn = self.installing();
+        if self.current.load().number != generation {
+            return false;
+        }
+        let Some(resident) = self.residents.find(organization, generation) else { return false };
+        let proven = arrival.proven.map(Moment::at);
+        if resident.proven() > proven {
+            return false;
+        }
+        match arrival.shard {
+            Some(shard) => {
+                self.turn.write(|| resident.renew(Arc::new(shard), proven));
+                self.residents.weigh(organization, resident);
+            }
+            None => self.residents.end(organization, generation, proven),
+        }
+        self.changed.send_replace(());
+        true
+    }
+
+    /// The residents, and which of them were used since the last call.
+    pub fn take_uses(&self) -> Vec<Use> {
+        self.residents.take_uses()
+    }
+
+    /// The residents that have this membership.
+    pub fn residents_having(&self, membership: &MembershipId) -> Vec<OrganizationId> {
+        self.residents.having(membership)
+    }
+
+    /// Whether `organization` is in memory, or known not to exist.
+    pub fn is_resident(&self, organization: &OrganizationId) -> bool {
+        matches!(self.view(organization), Lookup::Ready(_))
+    }
+
+    /// The digest of a resident's facts; `None` when it is not resident.
+    pub fn digest(&self, organization: &OrganizationId) -> Option<Digest> {
+        let Lookup::Ready(view) = self.view(organization) else { return None };
+        Some(view.shard()?.digest(view.catalog()))
+    }
+
+    /// Forgets a resident: it has to be loaded again.
+    pub fn forget(&self, organization: &OrganizationId) {
+        self.residents.remove(organization);
+    }
+}
