@@ -28,8 +28,7 @@ impl Sidecar {
         let world = Arc::new(world);
         let url = format!("http://{address}").parse().unwrap();
         let client = FeedClient::new(&FeedSettings { url, key: crate::target::SYNC_KEY.to_owned(), ca: None }).unwrap();
-        let (everything, persist) = (false, None);
-        let feed = Feed { world: Arc::clone(&world), client, clock, metrics, everything, persist };
+        let feed = Feed { world: Arc::clone(&world), client, clock, metrics, everything: false, persist: None };
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(feed.run(orders, released, stopped));
         Self { world, _stop: stop }
