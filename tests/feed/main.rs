@@ -21,6 +21,8 @@ mod line;
 mod loads;
 mod lookups;
 mod persist;
+mod script;
+mod scripted;
 mod sidecar;
 #[path = "../store/support/mod.rs"]
 mod support;
