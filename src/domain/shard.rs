@@ -181,6 +181,11 @@ impl Shard {
         self.member(membership).is_some()
     }
 
+    /// Whether this is a resource of the organization.
+    pub fn has_resource(&self, resource: &ResourceRef<'_>) -> bool {
+        self.resource(resource).is_some()
+    }
+
     /// What the shard weighs.
     pub fn memory(&self) -> Memory {
         let names = [self.members.bytes(), self.groups.bytes(), self.resources.bytes()];

@@ -106,6 +106,12 @@ async fn check(
     Path(membership): Path<MembershipId>,
     Body(Question { permission_slug, target }): Body<Question>,
 ) -> Result<axum::Json<Verdict>, StoreError> {
+    if let Some(resource) = target.named()
+        && let Some(view) = store.0.facts.at_hand(&membership, &resource).await?
+    {
+        let authorized = view.shard.check(&view.catalog, &membership, &permission_slug, &resource);
+        return Ok(axum::Json(Verdict { authorized }));
+    }
     let (organization, resource) = {
         let mut connection = store.read().await?;
         let organization = memberships::find(&mut connection, &membership).await?.organization;
@@ -114,6 +120,7 @@ async fn check(
     };
     let view = store.view(&organization).await?;
     let authorized = view.shard.check(&view.catalog, &membership, &permission_slug, &by_id(&resource));
+    store.0.facts.note_home(membership, organization);
     Ok(axum::Json(Verdict { authorized }))
 }
 

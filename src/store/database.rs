@@ -17,6 +17,8 @@ use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection, SqlSafeStr};
 
 /// The longest that a request waits for a connection.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
+/// A connection that rested for longer is asked whether it is still there before it is used.
+pub(super) const REST: Duration = Duration::from_secs(1);
 
 /// A statement that writes.
 pub(super) type Statement<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
@@ -34,7 +36,7 @@ pub enum Engine {
 #[derive(Debug, Clone)]
 pub(super) struct Database {
     engine: Engine,
-    /// One connection, for the one writer.
+    /// For the one writer, which keeps its connection, and for what is done now and then.
     writing: AnyPool,
     reading: AnyPool,
     /// Where SQLite keeps it.
@@ -158,6 +160,8 @@ impl Database {
                 .max_connections(connections)
                 .acquire_timeout(CONNECTION_WAIT)
                 .after_connect(move |connection, _| Box::pin(greet(connection, engine)))
+                .test_before_acquire(false)
+                .before_acquire(|connection, rested| Box::pin(is_there(connection, rested.idle_for)))
         };
         let writing = pool(1).connect_with(options.clone()).await.map_err(DatabaseError::Open)?;
         let schema = Migration::new(
@@ -188,16 +192,22 @@ impl Database {
         self.reading.begin_with(self.engine.begin_snapshot()).await
     }
 
-    /// The connection that writes. Whoever fails with it is not to give it back: SQLite may have ended the transaction by itself, and
-    /// PostgreSQL may have said when it began that nothing may be written.
+    /// A connection to write with.
     ///
     /// # Errors
     /// The database cannot be written to now.
     pub(super) async fn writer(&self) -> Result<PoolConnection<Any>, sqlx::Error> {
-        if let Some(file) = &self.file {
-            file.require_in_place()?;
-        }
+        self.require_in_place()?;
         self.writing.acquire().await
+    }
+
+    /// # Errors
+    /// What was opened is no longer what others would open.
+    pub(super) fn require_in_place(&self) -> Result<(), sqlx::Error> {
+        match &self.file {
+            Some(file) => Ok(file.require_in_place()?),
+            None => Ok(()),
+        }
     }
 
     /// Lets go of everything.
@@ -205,6 +215,14 @@ impl Database {
         self.reading.close().await;
         self.writing.close().await;
     }
+}
+
+/// Whether a connection of the pool can be used; an error means that it cannot.
+async fn is_there(connection: &mut AnyConnection, rested: Duration) -> Result<bool, sqlx::Error> {
+    if rested > REST {
+        connection.ping().await?;
+    }
+    Ok(true)
 }
 
 async fn greet(connection: &mut AnyConnection, engine: Engine) -> Result<(), sqlx::Error> {

@@ -13,15 +13,23 @@ use tokio::sync::{Mutex as AsyncMutex, OnceCell};
 
 use super::database::Database;
 use super::error::StoreError;
-use super::{log, rows};
+use super::log::{self, Lookout};
+use super::rows;
 use crate::domain::id::Epoch;
-use crate::domain::{Catalog, Delta, Digest, Keep, OrganizationId, OrganizationRecord, Part, Shard};
+use crate::domain::{
+    Catalog, Delta, Digest, Keep, MembershipId, OrganizationId, OrganizationRecord, Part, ResourceRef, Shard,
+};
+
+/// Memberships whose organization is remembered.
+const MOST_HOMES: u64 = 100_000;
 
 /// The facts of all organizations, those that were asked about lately in memory.
 pub(super) struct FactsCache {
     database: Database,
     catalog: ArcSwap<Catalog>,
     organizations: moka::sync::Cache<OrganizationId, Arc<Slot>, foldhash::fast::RandomState>,
+    /// Where memberships were found last. A hint: the facts tell whether they are there.
+    homes: moka::sync::Cache<MembershipId, OrganizationId, foldhash::fast::RandomState>,
     /// How many questions were ever asked.
     asked: AtomicU64,
     progress: AsyncMutex<Progress>,
@@ -29,6 +37,7 @@ pub(super) struct FactsCache {
 
 #[derive(Default)]
 struct Progress {
+    lookout: Lookout,
     /// Questions up to this one are served by what is applied.
     served: u64,
     epoch: Option<Epoch>,
@@ -78,6 +87,9 @@ impl FactsCache {
             database,
             catalog: ArcSwap::from_pointee(Catalog::empty()),
             organizations,
+            homes: moka::sync::Cache::builder()
+                .max_capacity(MOST_HOMES)
+                .build_with_hasher(foldhash::fast::RandomState::default()),
             asked: AtomicU64::new(0),
             progress: AsyncMutex::default(),
         }
@@ -110,6 +122,23 @@ impl FactsCache {
             // After the shard: a catalog may be newer than the shards it is used with, never older.
             return Ok(Some((View { catalog: self.catalog.load_full(), shard }, changed)));
         }
+    }
+
+    /// The facts of the membership's organization, with everything that was committed before the call, when both the membership and the
+    /// resource are among them; `None` when that takes a look at the tables to tell.
+    pub(super) async fn at_hand(
+        &self,
+        membership: &MembershipId,
+        resource: &ResourceRef<'_>,
+    ) -> Result<Option<View>, StoreError> {
+        let Some(organization) = self.homes.get(membership) else { return Ok(None) };
+        let view = self.view(&organization).await?;
+        Ok(view.filter(|view| view.shard.has_member(membership) && view.shard.has_resource(resource)))
+    }
+
+    /// Remembers whose membership this is.
+    pub(super) fn note_home(&self, membership: MembershipId, organization: OrganizationId) {
+        self.homes.insert(membership, organization);
     }
 
     /// Lets the cache know how large the slot has become. One that had to leave does not come back: it may have missed something.
@@ -147,21 +176,25 @@ impl FactsCache {
             return Ok(());
         }
         let upto = self.asked.load(Ordering::SeqCst);
-        let mut connection = self.database.read().await?;
-        let Some(head) = log::head(&mut connection).await? else { return Ok(()) };
+        let (Some(head), mut connection) = progress.lookout.head(&self.database).await? else { return Ok(()) };
         let is_cut_off = progress.applied + 1 < head.oldest;
         if progress.epoch != Some(head.epoch) || head.seq < progress.applied || is_cut_off {
-            drop(connection);
             self.start_over(&mut progress).await?;
-            connection = self.database.read().await?;
         }
         while progress.applied < head.seq {
-            for row in log::after(&mut connection, progress.applied).await? {
+            let rows = log::after(&mut connection, progress.applied).await?;
+            if rows.first().is_none_or(|row| row.seq != progress.applied + 1) {
+                // Forgotten since the head was read.
+                self.start_over(&mut progress).await?;
+                continue;
+            }
+            for row in rows {
                 self.apply(row.seq, row.parts()?)?;
                 progress.applied = row.seq;
             }
         }
         progress.served = upto;
+        progress.lookout.keep(connection);
         Ok(())
     }
 

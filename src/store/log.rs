@@ -5,7 +5,7 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use sqlx::{AnyConnection, Row};
 
-use super::database::Engine;
+use super::database::{Database, Engine};
 use super::error::StoreError;
 use super::time::Millis;
 use crate::domain::id::Epoch;
@@ -82,6 +82,33 @@ pub(super) fn hexadecimal(bytes: &[u8]) -> String {
 
 fn number(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
+}
+
+/// Reads the end of the log again and again, on a connection of its own: the pool would ask the database before and after each time
+/// whether it is still there.
+#[derive(Default)]
+pub(super) struct Lookout(Option<AnyConnection>);
+
+impl Lookout {
+    /// The end of the log, and the connection it was read on, to be [kept](Self::keep) by whoever did not fail with it.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub(super) async fn head(&mut self, database: &Database) -> Result<(Option<Head>, AnyConnection), StoreError> {
+        if let Some(mut kept) = self.0.take() {
+            // An error may only mean that the database was started anew since.
+            if let Ok(found) = head(&mut kept).await {
+                return Ok((found, kept));
+            }
+        }
+        let mut fresh = database.read().await?.detach();
+        Ok((head(&mut fresh).await?, fresh))
+    }
+
+    /// Keeps the connection for the next time.
+    pub(super) fn keep(&mut self, connection: AnyConnection) {
+        self.0 = Some(connection);
+    }
 }
 
 /// The end of the log; `None` in a database that was never written.

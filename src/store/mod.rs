@@ -166,6 +166,7 @@ impl Store {
             ids: Ids::default(),
             metrics: Arc::clone(&settings.metrics),
             tail: Arc::clone(&tail),
+            kept: None,
         };
         // Ends when the store is dropped, and with it the sender.
         #[expect(clippy::disallowed_methods, reason = "owned by the channel: it ends when the last sender is dropped")]
@@ -248,6 +249,8 @@ impl Store {
         let mut connection = self.0.database.writer().await?;
         connection.close_on_drop();
         let mut transaction = connection.begin_with(self.0.database.engine().begin_write()).await?;
+        // First, as every write does: whoever holds this waits for nobody.
+        log::lock(&mut transaction, self.0.database.engine()).await?;
         idempotency::forget(&mut transaction, now).await?;
         status::forget(&mut transaction, now).await?;
         let Settings { log_age, log_length, .. } = self.0.settings;

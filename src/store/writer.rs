@@ -17,7 +17,7 @@ use axum::http::StatusCode;
 use sqlx::{AnyConnection, Connection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::database::Database;
+use super::database::{Database, REST};
 use super::error::StoreError;
 use super::feed::Tail;
 use super::idempotency;
@@ -62,6 +62,8 @@ pub(super) struct Writer {
     pub(super) ids: Ids,
     pub(super) metrics: Arc<StoreMetrics>,
     pub(super) tail: Arc<Tail>,
+    /// The connection of the last transaction, and when that ended.
+    pub(super) kept: Option<(AnyConnection, Duration)>,
 }
 
 /// Why a transaction came to nothing.
@@ -147,12 +149,26 @@ impl Writer {
     }
 
     async fn connect_and_transact(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, Failure> {
-        let mut connection = self.database.writer().await.map_err(Failure::database)?;
+        let mut connection = self.connection().await.map_err(Failure::database)?;
         let results = self.transact(&mut connection, jobs).await;
-        if let Err(Failure::Database(_) | Failure::Write(StoreError::Database(_))) = &results {
-            connection.close_on_drop();
+        // Not after a failure: SQLite may have ended the transaction by itself, and PostgreSQL may have said when it began that nothing may be
+        // written.
+        if !matches!(&results, Err(Failure::Database(_) | Failure::Write(StoreError::Database(_)))) {
+            self.kept = Some((connection, self.clock.uptime()));
         }
         results
+    }
+
+    /// The connection that writes. It is kept, because the pool would ask the database before and after each transaction whether it is still
+    /// there; so it is asked only after a rest.
+    async fn connection(&mut self) -> Result<AnyConnection, sqlx::Error> {
+        self.database.require_in_place()?;
+        if let Some((mut kept, since)) = self.kept.take()
+            && (self.clock.uptime().saturating_sub(since) < REST || kept.ping().await.is_ok())
+        {
+            return Ok(kept);
+        }
+        Ok(self.database.writer().await?.detach())
     }
 
     async fn transact(

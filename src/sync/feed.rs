@@ -181,7 +181,7 @@ impl Follower {
     async fn restore(&mut self) {
         let Some(settings) = self.feed.persist.clone() else { return };
         let (world, clock) = (Arc::clone(&self.feed.world), Arc::clone(&self.feed.clock));
-        self.saving = Saving::begin(settings, world, clock).await;
+        self.saving = Saving::begin(settings, world, clock, Arc::clone(&self.feed.metrics)).await;
         let Some(saving) = &mut self.saving else { return };
         if let Some((position, organizations)) = saving.restore().await {
             self.loads.restored(&position, organizations);

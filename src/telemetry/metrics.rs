@@ -75,6 +75,8 @@ pub struct Metrics {
     pub facts_divergence: IntCounter,
     /// `portcullis_facts_rollbacks_total`: times that the source had older facts than those in force.
     pub facts_rollbacks: IntCounter,
+    /// `portcullis_facts_saves_total{result}`.
+    facts_saves: IntCounterVec,
     /// `portcullis_log_lines_dropped_total`.
     pub log_lines_dropped: IntCounter,
     /// `portcullis_panics_total`: must stay 0.
@@ -290,6 +292,7 @@ impl Metrics {
                 "portcullis_facts_rollbacks_total",
                 "Times that the source had older facts than those in force, which stayed.",
             )?,
+            facts_saves: to.counters("portcullis_facts_saves_total", "Writes of facts to disk.", &["result"])?,
             log_lines_dropped: to
                 .counter("portcullis_log_lines_dropped_total", "Log lines dropped because nobody read them in time.")?,
             panics: to.counter("portcullis_panics_total", "Panics; each one is a fault of ours.")?,
@@ -312,6 +315,11 @@ impl Metrics {
     /// Counts a token that did not verify. The request that carried it is counted by its [`RouteMeter`].
     pub fn token_rejected(&self, fault: TokenFault) {
         self.token_rejected.with_label_values(&[fault.code()]).inc();
+    }
+
+    /// Counts a write of facts to disk.
+    pub fn facts_saved(&self, done: bool) {
+        self.facts_saves.with_label_values(&[if done { "done" } else { "failed" }]).inc();
     }
 
     /// Counts an update of facts.

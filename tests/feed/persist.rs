@@ -284,6 +284,12 @@ fn facts_are_written_soon_and_not_only_at_the_end() {
         let before = modified();
         let sidecar = saved.sidecar_on(store.address, machine.clone());
         eventually(async || modified() != before).await;
+        // What a write took counts for the pause after it: the clock stays as it is until that is over.
+        let saves = async |count: u32| {
+            let saved = format!("portcullis_facts_saves_total{{result=\"done\"}} {count}\n");
+            eventually(async || sidecar.metrics.render().contains(&saved)).await;
+        };
+        saves(1).await;
         assert!(sidecar.world.is_proven_in_epoch());
         let seq = saved.company.shut_out(store, &saved.assignment).await;
         sidecar.reaches(seq).await;
@@ -294,6 +300,7 @@ fn facts_are_written_soon_and_not_only_at_the_end() {
         assert!(!text().await, "not at once");
         machine.later.store(31_000, Ordering::Relaxed);
         eventually(text).await;
+        saves(2).await;
         // Nothing happens, and the age on disk stays low all the same.
         let before = modified();
         machine.later.store(95_000, Ordering::Relaxed);

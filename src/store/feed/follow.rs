@@ -220,6 +220,12 @@ impl Follower {
             true => entries_after(&self.store, standing.seen.seq).await?,
             false => Vec::new(),
         };
+        if entries.first().is_some_and(|first| first.seq != standing.seen.seq + 1) {
+            // Forgotten since the last look.
+            let at = standing.seen.clone();
+            self.resync(ResyncReason::TooOld, &at);
+            return Ok(());
+        }
         if let Some(frame) = standing.look_at(&entries, &self.subscriber, head.seq, self.store.0.clock.uptime()) {
             self.outbox.push_back(Down::Frame(frame));
         }

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use crate::domain::OrganizationId;
 use crate::store::database::Database;
 use crate::store::error::StoreError;
-use crate::store::log::{self, Head, LogRow};
+use crate::store::log::{self, Head, LogRow, Lookout};
 use crate::store::revocations;
 use crate::wire::Revocation;
 use crate::wire::feed::Label;
@@ -100,14 +100,14 @@ impl Tail {
 
     /// Follows the log for as long as it is polled; rests while there are no streams.
     pub(in crate::store) async fn run(&self, database: &Database) {
-        let mut failing = false;
+        let (mut failing, mut lookout) = (false, Lookout::default());
         loop {
             if self.streams() == 0 {
                 self.wake.notified().await;
                 continue;
             }
             let look = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
-            let found = match timeout(PATIENCE, self.look(database)).await {
+            let found = match timeout(PATIENCE, self.look(database, &mut lookout)).await {
                 Ok(found) => found,
                 Err(_) => Err(StoreError::TimedOut),
             };
@@ -132,14 +132,14 @@ impl Tail {
     }
 
     /// Reads what is new.
-    async fn look(&self, database: &Database) -> Result<Option<Head>, StoreError> {
-        let mut connection = database.read().await?;
-        let Some(head) = log::head(&mut connection).await? else { return Ok(None) };
+    async fn look(&self, database: &Database, lookout: &mut Lookout) -> Result<Option<Head>, StoreError> {
+        let (Some(head), mut connection) = lookout.head(database).await? else { return Ok(None) };
         let before = self.progress.borrow().head.clone();
         let known = before.filter(|before| before.epoch == head.epoch && before.seq <= head.seq);
         let Some(known) = known.filter(|known| head.seq - known.seq <= MOST_KEPT as u64) else {
             // Another history, or a long rest: whoever stands further back reads from the database.
             *self.kept() = Kept::default();
+            lookout.keep(connection);
             return Ok(Some(head));
         };
         let mut at = known.seq;
@@ -152,6 +152,7 @@ impl Tail {
             self.kept().extend(entries?);
             at = last;
         }
+        lookout.keep(connection);
         Ok(Some(head))
     }
 

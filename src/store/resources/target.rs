@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::AnyConnection;
 
 use super::{ResourceRow, find, find_external, root};
-use crate::domain::{ExternalId, OrganizationId, ResourceId, ResourceTypeSlug};
+use crate::domain::{ExternalId, OrganizationId, ResourceId, ResourceRef, ResourceTypeSlug};
 use crate::store::error::{FieldError, StoreError};
 
 /// Which resource. Part of a body; either the id, or type and external id.
@@ -41,6 +41,17 @@ pub(in crate::store) struct Parent {
 type Form<'a> = (Option<&'a ResourceId>, Option<&'a ResourceTypeSlug>, Option<&'a ExternalId>);
 
 impl Target {
+    /// What is named, if it is exactly one of the two forms.
+    pub(in crate::store) fn named(&self) -> Option<ResourceRef<'_>> {
+        match (&self.resource_id, &self.resource_type_slug, &self.resource_external_id) {
+            (Some(id), None, None) => Some(ResourceRef::Id(id.as_str().into())),
+            (None, Some(resource_type), Some(external_id)) => {
+                Some(ResourceRef::External { resource_type, external_id: external_id.as_str().into() })
+            }
+            _ => None,
+        }
+    }
+
     /// Exactly one of the two forms.
     ///
     /// # Errors

@@ -10,11 +10,14 @@ use crate::domain::{Clock, OrganizationId};
 use crate::live::World;
 use crate::sync::describe;
 use crate::sync::persist::{Disk, PersistError, Settings};
+use crate::telemetry::Metrics;
 
 /// The shortest time between two writes.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
 /// A write that takes long is followed by a pause of so many times that.
 const PAUSE_FACTOR: u32 = 20;
+/// The longest such pause: a machine that slept during a write did not take so long for it.
+const LONGEST_REST: Duration = Duration::from_secs(15 * 60);
 /// What did not move is written again when the age on disk has become so much higher than it is.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
@@ -23,6 +26,7 @@ pub(super) struct Saving {
     disk: Arc<Disk>,
     world: Arc<World>,
     clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
     /// The write that goes on.
     writing: JoinSet<(Result<(), PersistError>, Duration)>,
     /// Where what was on disk at start stands.
@@ -36,7 +40,12 @@ pub(super) struct Saving {
 
 impl Saving {
     /// Takes possession of the folder, if it can be had.
-    pub(super) async fn begin(settings: Settings, world: Arc<World>, clock: Arc<dyn Clock>) -> Option<Self> {
+    pub(super) async fn begin(
+        settings: Settings,
+        world: Arc<World>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+    ) -> Option<Self> {
         let folder = settings.folder.clone();
         let opened = spawn_blocking(move || Disk::open(&settings)).await.ok()?;
         let refused = |error: PersistError| {
@@ -48,6 +57,7 @@ impl Saving {
             disk,
             world,
             clock,
+            metrics,
             writing,
             restored: None,
             saved: None,
@@ -122,9 +132,10 @@ impl Saving {
 
     /// Takes in what came of a write; `None` after a panic.
     fn written(&mut self, written: Option<(Result<(), PersistError>, Duration)>) {
+        self.metrics.facts_saved(matches!(written, Some((Ok(()), _))));
         let text = match written {
             Some((Ok(()), took)) => {
-                self.not_before = self.not_before.max(self.clock.uptime() + took * PAUSE_FACTOR);
+                self.not_before = self.not_before.max(self.clock.uptime() + (took * PAUSE_FACTOR).min(LONGEST_REST));
                 self.last_error = None;
                 return;
             }
