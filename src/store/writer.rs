@@ -10,12 +10,16 @@
 //! write ─┘
 //! ```
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use futures_util::FutureExt;
+use serde_json::Value;
 use sqlx::{AnyConnection, Connection};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::database::{Database, REST};
 use super::error::StoreError;
@@ -23,11 +27,12 @@ use super::feed::Tail;
 use super::idempotency;
 use super::keys::Author;
 use super::log::{self, Head, LogRow};
-use super::rows::insert_many;
+use super::rows::Column::{Number, Text};
+use super::rows::insert_all;
 use super::time::Millis;
 use super::transaction::{Audit, Draft, Event, Ids, Reply, Transaction, Write};
 use crate::domain::id::Epoch;
-use crate::domain::{Clock, Revision};
+use crate::domain::{Clock, OrganizationId, Revision};
 use crate::telemetry::StoreMetrics;
 
 /// Writes that share one trip to the disk at most.
@@ -36,6 +41,8 @@ const MOST_AT_ONCE: usize = 128;
 pub(super) const MOST_WAITING: usize = 4096;
 /// How often a write that another process was in the way of is tried before it is given up.
 const TRIES: u32 = 3;
+/// The longest that a transaction takes. The database gives up a statement before; this is for one that does not answer at all.
+const PATIENCE: Duration = Duration::from_secs(90);
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// A write that was acknowledged.
@@ -89,7 +96,11 @@ impl Writer {
         while self.jobs.recv_many(&mut batch, MOST_AT_ONCE).await > 0 {
             // Whoever gave up waiting gets nothing written.
             batch.retain(|job| !job.answer.is_closed());
-            self.write(&mut batch).await;
+            // A panic is a fault of ours; whoever it hits is told that the store is overloaded, and the others have their turn.
+            if AssertUnwindSafe(self.write(&mut batch)).catch_unwind().await.is_err() {
+                tracing::error!("a write panicked; nothing of it was written");
+                batch.clear();
+            }
         }
     }
 
@@ -150,7 +161,8 @@ impl Writer {
 
     async fn connect_and_transact(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, Failure> {
         let mut connection = self.connection().await.map_err(Failure::database)?;
-        let results = self.transact(&mut connection, jobs).await;
+        let results = timeout(PATIENCE, self.transact(&mut connection, jobs)).await;
+        let results = results.unwrap_or(Err(Failure::Database(StoreError::TimedOut)));
         // Not after a failure: SQLite may have ended the transaction by itself, and PostgreSQL may have said when it began that nothing may be
         // written.
         if !matches!(&results, Err(Failure::Database(_) | Failure::Write(StoreError::Database(_)))) {
@@ -164,7 +176,8 @@ impl Writer {
     async fn connection(&mut self) -> Result<AnyConnection, sqlx::Error> {
         self.database.require_in_place()?;
         if let Some((mut kept, since)) = self.kept.take()
-            && (self.clock.uptime().saturating_sub(since) < REST || kept.ping().await.is_ok())
+            && (self.clock.uptime().saturating_sub(since) < REST
+                || matches!(timeout(REST, kept.ping()).await, Ok(Ok(()))))
         {
             return Ok(kept);
         }
@@ -258,26 +271,39 @@ impl Ledger {
     }
 
     async fn write(self, connection: &mut AnyConnection, now: Millis, ids: &mut Ids) -> Result<(), StoreError> {
-        let seq = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
-        insert_many(connection, "changes (seq, time, parts, chain)", 4, &self.log, |query, row| {
-            query.bind(seq(row.seq)).bind(row.time.0).bind(row.parts.clone()).bind(row.chain.clone())
-        })
-        .await?;
-        let events: Vec<_> = self.events.into_iter().map(|event| (ids.next("event_", now), event)).collect();
+        let log =
+            self.log.into_iter().map(|row| [row.seq.into(), row.time.0.into(), row.parts.into(), row.chain.into()]);
+        let columns = "changes (seq, time, parts, chain)";
+        insert_all(connection, columns, [Number, Number, Text, Text], &log.collect::<Vec<_>>()).await?;
+        let events = self.events.into_iter().map(|(seq, place, Event { event, organization, data })| {
+            let (id, data) = (ids.next("event_", now), data.to_string());
+            [id.into(), seq.into(), place.into(), event.into(), text(organization), data.into(), now.0.into()]
+        });
         let columns = "events (id, seq, place, event, organization_id, data, created_at)";
-        insert_many(connection, columns, 7, &events, |query, (id, (number, place, event))| {
-            let query = query.bind(id.clone()).bind(seq(*number)).bind(*place).bind(event.event);
-            query.bind(event.organization.clone()).bind(event.data.to_string()).bind(now.0)
-        })
-        .await?;
-        let audit: Vec<_> = self.audit.into_iter().map(|entry| (ids.next("audit_", now), entry)).collect();
+        let kinds = [Text, Number, Number, Text, Text, Text, Number];
+        insert_all(connection, columns, kinds, &events.collect::<Vec<_>>()).await?;
+        let audit = self.audit.into_iter().map(|(seq, place, author, Audit { action, organization, details })| {
+            let (id, author, details) = (ids.next("audit_", now), author.to_string(), details.to_string());
+            let created_at = now.0.into();
+            [
+                id.into(),
+                seq.into(),
+                place.into(),
+                author.into(),
+                action.into(),
+                text(organization),
+                details.into(),
+                created_at,
+            ]
+        });
         let columns = "audit (id, seq, place, key_name, action, organization_id, details, created_at)";
-        insert_many(connection, columns, 8, &audit, |query, (id, (number, place, author, entry))| {
-            let query = query.bind(id.clone()).bind(seq(*number)).bind(*place).bind(author.to_string());
-            query.bind(entry.action).bind(entry.organization.clone()).bind(entry.details.to_string()).bind(now.0)
-        })
-        .await
+        let kinds = [Text, Number, Number, Text, Text, Text, Text, Number];
+        insert_all(connection, columns, kinds, &audit.collect::<Vec<_>>()).await
     }
+}
+
+fn text(organization: Option<OrganizationId>) -> Value {
+    organization.map_or(Value::Null, |organization| organization.as_str().into())
 }
 
 fn answer(jobs: Vec<Job>, results: Vec<Result<Committed, StoreError>>) {

@@ -37,21 +37,22 @@ impl Write for Assign {
         let row = self.what.target.resolve(tx.connection, &organization).await?;
         require_scope(&role, &row)?;
         let resource = &row.resource.id;
-        let held = of(tx, Of::MembershipOn(&self.membership, resource)).await?;
-        let (same, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|held| held.assignment.role == role.id);
         let organization_wide = row.resource.parent.is_none();
-        let replaced =
-            organization_wide && !others.is_empty() && effective::mode(tx.connection).await? == RoleMode::Single;
-        if replaced {
+        let mut replaced = false;
+        if organization_wide && effective::mode(tx.connection).await? == RoleMode::Single {
+            let mut others = of(tx, Of::MembershipOn(&self.membership, resource)).await?;
+            others.retain(|held| held.assignment.role != role.id);
+            replaced = !others.is_empty();
             remove(tx, &others).await?;
         }
-        if same.is_empty() {
-            insert(tx, &organization, &self.membership, &role.id, resource).await?;
-        }
-        if organization_wide && (replaced || same.is_empty()) {
+        let made = insert(tx, &organization, &self.membership, &role.id, resource).await?;
+        if organization_wide && (replaced || made.is_some()) {
             memberships::updated(tx, &self.membership).await?;
         }
-        Reply::created(&list::stored(tx.connection, &self.membership, &role.id, resource).await?)
+        Reply::created(&match made {
+            Some(id) => list::made(id, &self.membership, &role.slug, &row.resource, tx.now()),
+            None => list::stored(tx.connection, &self.membership, &role.id, resource).await?,
+        })
     }
 }
 
