@@ -4,6 +4,7 @@
 //! in the group.
 
 mod list;
+mod meant;
 mod write;
 
 use axum::extract::State;

@@ -19,9 +19,6 @@ use tokio::time::timeout;
 
 /// The longest that a request waits for a connection.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
-/// A connection that rested for longer is asked whether it is still there before it is used.
-pub(super) const REST: Duration = Duration::from_secs(1);
-
 /// Connections that read whole organizations, so that nothing short has to wait behind them.
 pub(super) const WHOLE_READERS: u32 = 4;
 
@@ -186,8 +183,6 @@ impl Database {
                 .max_connections(connections)
                 .acquire_timeout(CONNECTION_WAIT)
                 .after_connect(move |connection, _| Box::pin(greet(connection, engine)))
-                .test_before_acquire(false)
-                .before_acquire(|connection, rested| Box::pin(is_there(connection, rested.idle_for)))
         };
         let writing = pool(1).connect_with(options.clone()).await.map_err(DatabaseError::Open)?;
         let schema = Migration::new(
@@ -262,14 +257,6 @@ impl Database {
         self.whole.close().await;
         self.writing.close().await;
     }
-}
-
-/// Whether a connection of the pool can be used; an error means that it cannot.
-async fn is_there(connection: &mut AnyConnection, rested: Duration) -> Result<bool, sqlx::Error> {
-    if rested > REST {
-        connection.ping().await?;
-    }
-    Ok(true)
 }
 
 async fn greet(connection: &mut AnyConnection, engine: Engine) -> Result<(), sqlx::Error> {

@@ -21,7 +21,7 @@ use sqlx::{AnyConnection, Connection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::database::{Database, REST};
+use super::database::Database;
 use super::error::StoreError;
 use super::feed::Tail;
 use super::idempotency;
@@ -41,6 +41,8 @@ const MOST_AT_ONCE: usize = 128;
 pub(super) const MOST_WAITING: usize = 4096;
 /// How often a write that another process was in the way of is tried before it is given up.
 const TRIES: u32 = 3;
+/// A connection that rested for longer is asked whether it is still there before it is used, and has so long to answer.
+const REST: Duration = Duration::from_secs(1);
 /// The longest that a transaction takes. The database gives up a statement before; this is for one that does not answer at all.
 const PATIENCE: Duration = Duration::from_secs(90);
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde_json::json;
+use sqlx::{Connection, Executor, PgConnection};
 
-use crate::company::{Company, on_every_engine};
+use crate::company::{Company, on_every_engine, on_postgres};
 use crate::sidecar::{Sidecar, eventually};
 use crate::support::Running;
 
@@ -161,6 +162,29 @@ fn many_who_write_at_once_end_no_stream() {
         let text = sidecar.metrics.render();
         assert!(text.contains("portcullis_facts_rollbacks_total 0\n"), "{text}");
         assert!(text.contains("kind=\"complete\",result=\"applied\"} 1\n"), "begun anew: {text}");
+        sidecar.stop().await;
+    });
+}
+
+/// Within ten seconds the store wants to say what the organization amounts to, and cannot read it.
+#[test]
+fn a_digest_that_takes_long_holds_up_nothing() {
+    on_postgres(async |store| {
+        let company = Company::found(store, "Acme").await;
+        let sidecar = Sidecar::start(store.address);
+        sidecar.is_fresh().await;
+        let Company { organization, membership, project } = &company;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(false));
+        let mut other = PgConnection::connect(&store.database).await.unwrap();
+        other.execute("BEGIN").await.unwrap();
+        other.execute("LOCK TABLE assignments IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        for number in 0..70 {
+            let answer = store.post("/organizations", json!({"name": format!("other {number}")})).await;
+            sidecar.reaches(answer.revision()).await;
+            assert!(sidecar.age().unwrap() < Duration::from_secs(4), "after {number} of 70");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        other.execute("ROLLBACK").await.unwrap();
         sidecar.stop().await;
     });
 }

@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 
+use super::meant::Meant;
 use super::{Of, RoleOnResource, insert, list, of, remove, require_scope};
 use crate::domain::record::RoleMode;
 use crate::domain::{AssignmentId, MembershipId};
 use crate::store::error::StoreError;
 use crate::store::transaction::{Reply, Transaction, Write};
-use crate::store::{effective, memberships, resources, roles};
+use crate::store::{effective, memberships, resources};
 
 /// Gives a membership a role on a resource.
 pub(super) struct Assign {
@@ -32,9 +33,8 @@ impl Write for Assign {
     /// What is assigned already is answered as it is (our decision D5). In single-role mode an organization role takes the place of the one
     /// before (D18).
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
-        let organization = memberships::find(tx.connection, &self.membership).await?.organization;
-        let role = roles::resolve(tx.connection, &organization, &self.what.role_slug).await?;
-        let row = self.what.target.resolve(tx.connection, &organization).await?;
+        let Meant { organization, role, resource: row } =
+            Meant::find(tx.connection, &self.membership, &self.what).await?;
         require_scope(&role, &row)?;
         let resource = &row.resource.id;
         let organization_wide = row.resource.parent.is_none();
@@ -59,9 +59,7 @@ impl Write for Assign {
 #[async_trait]
 impl Write for Remove {
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
-        let organization = memberships::find(tx.connection, &self.membership).await?.organization;
-        let role = roles::resolve(tx.connection, &organization, &self.what.role_slug).await?;
-        let row = self.what.target.resolve(tx.connection, &organization).await?;
+        let Meant { role, resource: row, .. } = Meant::find(tx.connection, &self.membership, &self.what).await?;
         let resource = row.resource.id;
         let mut held = of(tx, Of::MembershipOn(&self.membership, &resource)).await?;
         held.retain(|held| held.assignment.role == role.id);
