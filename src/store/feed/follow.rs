@@ -38,6 +38,8 @@ pub(super) struct Follower {
     subscriber: Subscriber,
     messages: Streaming<Up>,
     progress: watch::Receiver<Progress>,
+    /// For what waits for a look; nobody else listens.
+    looks: watch::Receiver<u64>,
     stopping: watch::Receiver<bool>,
     _guest: Guest,
     /// `None` before the first message.
@@ -79,12 +81,14 @@ impl Follower {
     pub(super) fn new(store: Store, subscriber: Subscriber, messages: Streaming<Up>) -> Self {
         let guest = store.0.tail.enter();
         let progress = store.0.tail.progress();
+        let looks = store.0.tail.looks();
         let stopping = store.0.stopping.subscribe();
         Self {
             store,
             subscriber,
             messages,
             progress,
+            looks,
             stopping,
             _guest: guest,
             standing: None,
@@ -127,11 +131,13 @@ impl Follower {
         let Some(standing) = &mut self.standing else { return Ok(false) };
         let quiet = (standing.last_frame + QUIET).saturating_sub(self.store.0.clock.uptime());
         let is_ahead = standing.seen.seq > standing.sent.seq;
+        let awaited = self.nonces.front().map(|(_, look)| *look);
         let due = tokio::select! {
             message = self.messages.next() => match message {
                 Some(Ok(up)) => Due::Heard(up),
                 Some(Err(_)) | None => Due::End,
             },
+            _ = self.looks.wait_for(|look| awaited.is_some_and(|awaited| *look >= awaited)), if awaited.is_some() => Due::Look,
             changed = self.progress.changed() => if changed.is_ok() { Due::Look } else { Due::End },
             () = sleep(quiet), if is_ahead => Due::Flush,
             digests = standing.digests.made(&standing.filter, &self.subscriber) => Due::Digests(digests),
@@ -186,8 +192,8 @@ impl Follower {
     /// The end of the log, read after now.
     async fn fresh_head(&mut self) -> Result<Head, Status> {
         let look = self.store.0.tail.next_look();
-        let found = timeout(GREETING, self.progress.wait_for(|progress| progress.look >= look)).await;
-        let head = found.ok().and_then(Result::ok).and_then(|progress| progress.head.clone());
+        let found = timeout(GREETING, self.looks.wait_for(|done| *done >= look)).await;
+        let head = found.is_ok().then(|| self.progress.borrow().head.clone()).flatten();
         head.ok_or_else(|| Status::unavailable("the log cannot be read"))
     }
 

@@ -42,7 +42,10 @@ const LARGEST_PART_OF_MANY: usize = 512;
 /// The end of the log, as followed.
 pub(in crate::store) struct Tail {
     kept: Mutex<Kept>,
+    /// Says so when the end has moved.
     progress: watch::Sender<Progress>,
+    /// The last look that found the end, wherever it was.
+    looks: watch::Sender<u64>,
     /// How many looks have begun.
     begun: AtomicU64,
     wake: Notify,
@@ -87,6 +90,7 @@ impl Default for Tail {
         Self {
             kept: Mutex::default(),
             progress: watch::Sender::new(Progress::default()),
+            looks: watch::Sender::new(0),
             begun: AtomicU64::new(0),
             wake: Notify::new(),
             streams: AtomicUsize::new(0),
@@ -123,7 +127,13 @@ impl Tail {
                     if std::mem::take(&mut failing) {
                         tracing::info!("the log can be read again");
                     }
-                    self.progress.send_replace(Progress { look, head });
+                    // Thousands of streams listen; nearly all of them have nothing to do when nothing has happened.
+                    self.progress.send_if_modified(|progress| {
+                        let has_moved = progress.head != head;
+                        *progress = Progress { look, head };
+                        has_moved
+                    });
+                    self.looks.send_replace(look);
                     // An error means that nobody wrote here meanwhile.
                     let _ = timeout(INTERVAL, self.wake.notified()).await;
                     sleep(SHORTEST_INTERVAL).await;
@@ -182,9 +192,14 @@ impl Tail {
         Some(Ok(entries.collect()))
     }
 
-    /// Hears of every look from now on.
+    /// Hears of it when the end of the log moves.
     pub(super) fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    /// Hears of every look that found the end.
+    pub(super) fn looks(&self) -> watch::Receiver<u64> {
+        self.looks.subscribe()
     }
 
     /// The first look that begins after now.
