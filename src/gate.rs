@@ -235,6 +235,10 @@ impl Gate {
         if let Some(questions) = &questions {
             self.verify(questions).await?;
         }
+        if let Some(principal) = &principal {
+            // Facts, a revision or the server may have been waited for, and what was waited for may be a revocation.
+            revoked::check(&self.world, &*self.clock, route, principal, trace)?;
+        }
         let target = forward::target(request, &path, query);
         let rules = Arc::clone(rules);
         Ok(Verdict::Forward(Forward {

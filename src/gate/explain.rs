@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::summary::{CallerSummary, Explanation, FactsSummary, RouteSummary, asks};
-use super::{Gate, RequestView, Rules, Trace, find, revision, split_target, verify};
+use super::{Gate, RequestView, Rules, Trace, find, revision, revoked, split_target, verify};
 use crate::domain::{
     Decision, Denial, DenyReason, Facts, Grounds, MembershipId, OrganizationId, Principal, Requirement, UnixSeconds,
     decide,
@@ -224,7 +224,12 @@ impl Gate {
             sources.body = Some(&body);
         }
         let requirement = found.requirement(&sources)?;
-        self.weigh(&requirement, route, principal, request, explanation).await
+        let grounds = self.weigh(&requirement, route, principal, request, explanation).await?;
+        if let Some(principal) = principal.filter(|_| assumed.is_none()) {
+            // As for a request: once more after the last wait.
+            revoked::check(&self.world, &*self.clock, route, principal, &mut trace)?;
+        }
+        Ok(grounds)
     }
 
     /// Decides `requirement` on the facts in force, and notes what it was decided on.
