@@ -97,7 +97,7 @@ impl Compiler<'_> {
                 Some(condition) if conditions.iter().any(|other| other.name() == condition.name()) => {
                     self.problem(
                         &value.place,
-                        format!("header `{name}` a second time; case, `-` and `_` do not count"),
+                        format!("header `{name}` a second time; only letters and digits count, in any case"),
                     );
                 }
                 Some(condition) => conditions.push(condition),
