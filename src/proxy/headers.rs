@@ -103,6 +103,11 @@ impl HeaderPolicy {
         Ok(Self { prefix, identity, forward_token })
     }
 
+    /// The names that are ours alone with such a prefix, folded; one that ends in `-` is how several begin.
+    pub fn own(prefix: &str) -> [String; 3] {
+        [format!("{}-", fold_header(prefix)), MIN_REVISION.to_owned(), REQUEST_ID.to_owned()]
+    }
+
     /// Turns `request`, a copy of the client's, into what the upstream is sent.
     ///
     /// # Errors

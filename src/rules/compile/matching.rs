@@ -1,6 +1,6 @@
 //! The `match` of a rule.
 
-use super::Compiler;
+use super::{Compiler, taken_away};
 use crate::rules::header::HeaderCondition;
 use crate::rules::host::HostPattern;
 use crate::rules::method::MethodSet;
@@ -93,6 +93,9 @@ impl Compiler<'_> {
                 None => self.problem(&value.place, format!("`{name}: {}` is not a header and its value", value.value)),
                 Some(condition) if condition.name() == "host" => {
                     self.problem(&value.place, "header `host` as a condition; use `hosts`");
+                }
+                Some(condition) if self.context.takes_away(condition.name()) => {
+                    self.problem(&value.place, taken_away(name));
                 }
                 Some(condition) if conditions.iter().any(|other| other.name() == condition.name()) => {
                     self.problem(
