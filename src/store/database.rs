@@ -20,6 +20,9 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(5);
 /// A connection that rested for longer is asked whether it is still there before it is used.
 pub(super) const REST: Duration = Duration::from_secs(1);
 
+/// Time to say that a connection is still there.
+const PING: Duration = Duration::from_secs(2);
+
 /// A statement that writes.
 pub(super) type Statement<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
 
@@ -161,7 +164,14 @@ impl Database {
                 .acquire_timeout(CONNECTION_WAIT)
                 .after_connect(move |connection, _| Box::pin(greet(connection, engine)))
                 .test_before_acquire(false)
-                .before_acquire(|connection, rested| Box::pin(is_there(connection, rested.idle_for)))
+                .before_acquire(|connection, rested| {
+                    Box::pin(async move {
+                        if rested.idle_for > REST {
+                            is_there(connection).await?;
+                        }
+                        Ok(true)
+                    })
+                })
         };
         let writing = pool(1).connect_with(options.clone()).await.map_err(DatabaseError::Open)?;
         let schema = Migration::new(
@@ -217,12 +227,10 @@ impl Database {
     }
 }
 
-/// Whether a connection of the pool can be used; an error means that it cannot.
-async fn is_there(connection: &mut AnyConnection, rested: Duration) -> Result<bool, sqlx::Error> {
-    if rested > REST {
-        connection.ping().await?;
-    }
-    Ok(true)
+/// Asks whether the database still answers on this connection; an error means that it does not.
+pub(super) async fn is_there(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let answered = tokio::time::timeout(PING, connection.ping()).await;
+    answered.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
 async fn greet(connection: &mut AnyConnection, engine: Engine) -> Result<(), sqlx::Error> {

@@ -2,7 +2,8 @@
 //!
 //! Every write keeps its own number in the log; they share the trip to the disk (group commit). A write that fails after it has changed
 //! something takes the transaction with it, and the others are tried again one by one. When the database cannot be used, all that wait are
-//! told so at once. A commit that failed is never tried again: the database may have kept it.
+//! told so at once. A commit that failed is never tried again: the database may have kept it. A
+//! transaction that takes longer than anybody waits is given up, and its connection with it.
 //!
 //! ```text
 //! write ─┐
@@ -10,6 +11,7 @@
 //! write ─┘
 //! ```
 
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use axum::http::StatusCode;
 use sqlx::{AnyConnection, Connection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::database::{Database, REST};
+use super::database::{Database, REST, is_there};
 use super::error::StoreError;
 use super::feed::Tail;
 use super::idempotency;
@@ -62,6 +64,8 @@ pub(super) struct Writer {
     pub(super) ids: Ids,
     pub(super) metrics: Arc<StoreMetrics>,
     pub(super) tail: Arc<Tail>,
+    /// The longest that a transaction may take: after it nobody waits any more, and a database that is silent is never heard of again.
+    pub(super) patience: Duration,
     /// The connection of the last transaction, and when that ended.
     pub(super) kept: Option<(AnyConnection, Duration)>,
 }
@@ -72,6 +76,8 @@ enum Failure {
     Database(StoreError),
     /// In the middle, and perhaps because of one of the writes. Nothing was written.
     Write(StoreError),
+    /// Somebody whose write is in it has left before the commit. Nothing was written.
+    GivenUp,
 }
 
 /// What goes into the database beside the rows of the writes.
@@ -79,7 +85,7 @@ enum Failure {
 struct Ledger {
     log: Vec<LogRow>,
     events: Vec<(u64, i64, Event)>,
-    audit: Vec<(u64, i64, Arc<str>, Audit)>,
+    audit: Vec<(Revision, i64, Arc<str>, Audit)>,
 }
 
 impl Writer {
@@ -94,12 +100,18 @@ impl Writer {
     }
 
     async fn write(&mut self, batch: &mut Vec<Job>) {
-        let jobs = std::mem::take(batch);
-        match self.attempt(&jobs).await {
+        let mut jobs = std::mem::take(batch);
+        let attempted = loop {
+            match self.attempt(&jobs).await {
+                Err(Failure::GivenUp) => jobs.retain(|job| !job.answer.is_closed()),
+                attempted => break attempted,
+            }
+        };
+        match attempted {
             Ok(results) => answer(jobs, results),
             Err(Failure::Database(error)) => refuse(jobs, &error),
             Err(Failure::Write(error)) if jobs.len() == 1 && !error.is_database() => answer(jobs, vec![Err(error)]),
-            Err(Failure::Write(_)) => self.apart(jobs).await,
+            Err(Failure::Write(_) | Failure::GivenUp) => self.apart(jobs).await,
         }
     }
 
@@ -110,6 +122,7 @@ impl Writer {
             let result = match self.persist(&job).await {
                 Ok(committed) => Ok(committed),
                 Err(Failure::Write(error)) => Err(error),
+                Err(Failure::GivenUp) => continue,
                 Err(Failure::Database(error)) => return refuse(std::iter::once(job).chain(jobs), &error),
             };
             // An error means that the one who asked has gone.
@@ -150,7 +163,9 @@ impl Writer {
 
     async fn connect_and_transact(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, Failure> {
         let mut connection = self.connection().await.map_err(Failure::database)?;
-        let results = self.transact(&mut connection, jobs).await;
+        let patience = self.patience;
+        let results = tokio::time::timeout(patience, self.transact(&mut connection, jobs)).await;
+        let results = results.unwrap_or_else(|_| Err(Failure::database(sqlx::Error::Io(ErrorKind::TimedOut.into()))));
         // Not after a failure: SQLite may have ended the transaction by itself, and PostgreSQL may have said when it began that nothing may be
         // written.
         if !matches!(&results, Err(Failure::Database(_) | Failure::Write(StoreError::Database(_)))) {
@@ -164,7 +179,7 @@ impl Writer {
     async fn connection(&mut self) -> Result<AnyConnection, sqlx::Error> {
         self.database.require_in_place()?;
         if let Some((mut kept, since)) = self.kept.take()
-            && (self.clock.uptime().saturating_sub(since) < REST || kept.ping().await.is_ok())
+            && (self.clock.uptime().saturating_sub(since) < REST || is_there(&mut kept).await.is_ok())
         {
             return Ok(kept);
         }
@@ -199,6 +214,10 @@ impl Writer {
         ledger.write(connection, now, &mut self.ids).await.map_err(Failure::Write)?;
         if head.seq > before {
             log::set_head(connection, &head).await.map_err(Failure::Write)?;
+        }
+        // Whoever gave up meanwhile gets nothing written: the others are tried again without it. Only the commit itself cannot be taken back.
+        if jobs.iter().zip(&results).any(|(job, result)| result.is_ok() && job.answer.is_closed()) {
+            return Err(Failure::GivenUp);
         }
         transaction.commit().await.map_err(Failure::database)?;
         self.tail.committed();
@@ -253,7 +272,7 @@ impl Ledger {
         self.log.push(head.append(now, &draft.parts())?);
         self.events.extend(draft.events.into_iter().zip(0..).map(|(event, place)| (head.seq, place, event)));
         let audit = draft.audit.into_iter().zip(0..);
-        self.audit.extend(audit.map(|(entry, place)| (head.seq, place, Arc::clone(author), entry)));
+        self.audit.extend(audit.map(|(entry, place)| (head.revision(), place, Arc::clone(author), entry)));
         Ok(())
     }
 
@@ -271,9 +290,10 @@ impl Ledger {
         })
         .await?;
         let audit: Vec<_> = self.audit.into_iter().map(|entry| (ids.next("audit_", now), entry)).collect();
-        let columns = "audit (id, seq, place, key_name, action, organization_id, details, created_at)";
-        insert_many(connection, columns, 8, &audit, |query, (id, (number, place, author, entry))| {
-            let query = query.bind(id.clone()).bind(seq(*number)).bind(*place).bind(author.to_string());
+        let columns = "audit (id, epoch, seq, place, key_name, action, organization_id, details, created_at)";
+        insert_many(connection, columns, 9, &audit, |query, (id, (revision, place, author, entry))| {
+            let query = query.bind(id.clone()).bind(revision.epoch.to_string()).bind(seq(revision.seq)).bind(*place);
+            let query = query.bind(author.to_string());
             query.bind(entry.action).bind(entry.organization.clone()).bind(entry.details.to_string()).bind(now.0)
         })
         .await
