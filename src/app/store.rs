@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{Interruption, Stop};
 use crate::config::store::{IssuerSettings, StoreFile};
-use crate::domain::{Clock, RoleSlug};
+use crate::domain::Clock;
 use crate::store::{DatabaseError, Server, Settings, Signing, Store, StoreError};
 use crate::telemetry::{MetricsError, StoreMetrics};
 use crate::token::{Algorithm, Issuer, IssuerError};
@@ -24,6 +24,15 @@ pub enum StoreAppError {
     /// The signing key cannot be used.
     #[error(transparent)]
     Issuer(#[from] IssuerError),
+    /// A key that has to be the same in several stores is missing.
+    #[error(
+        "signing key `{path}` is missing, and every store on this database has to have the same one: make it once, with \
+         `portcullis token keys --config FILE`, and copy it"
+    )]
+    NoSigningKey {
+        /// Its file.
+        path: PathBuf,
+    },
     /// A key cannot be published.
     #[error("the key set cannot be written")]
     KeySet(#[from] serde_json::Error),
@@ -75,7 +84,7 @@ pub fn metrics() -> Result<StoreMetrics, MetricsError> {
     StoreMetrics::new(super::build())
 }
 
-/// Opens the database of `config`, and the signing keys, which are created when they are missing.
+/// Opens the database of `config`, and the signing keys, which are created when they are missing and no other store could need the same.
 ///
 /// # Errors
 /// [`StoreAppError`]
@@ -84,10 +93,12 @@ pub async fn open(
     clock: Arc<dyn Clock>,
     metrics: Arc<StoreMetrics>,
 ) -> Result<Store, StoreAppError> {
-    let issuer = config.issuer.as_ref().map(signing).transpose()?.map(Arc::new);
+    let is_shared = !config.database.starts_with("sqlite:");
+    let issuer = config.issuer.as_ref().map(|settings| signing(settings, is_shared)).transpose()?.map(Arc::new);
     let settings = Settings {
         readers: config.connections,
         max_resources_of_type: config.max_resources_of_type,
+        max_depth: config.max_depth,
         max_memory: config.max_memory,
         api_keys: config.api_keys.clone(),
         sync_keys: config.sync_keys.clone(),
@@ -98,8 +109,21 @@ pub async fn open(
     Ok(Store::open(settings, clock).await?)
 }
 
-fn signing(settings: &IssuerSettings) -> Result<Signing, StoreAppError> {
-    let open = |file: &PathBuf| Issuer::open(&settings.url, Path::new(file), Algorithm::RS256);
+/// The keys that the tokens of `settings` are verified by, as a key set. A signing key that is missing is created: the one that all stores
+/// on one database share is made like that.
+///
+/// # Errors
+/// [`StoreAppError::Issuer`]
+pub fn key_set(settings: &IssuerSettings) -> Result<String, StoreAppError> {
+    Ok(serde_json::to_string(signing(settings, false)?.key_set())?)
+}
+
+/// What signs. Where stores share a database, a key that is missing is not made: each would make another.
+fn signing(settings: &IssuerSettings, is_shared: bool) -> Result<Signing, StoreAppError> {
+    let open = |file: &PathBuf| match is_shared && !file.exists() {
+        true => Err(StoreAppError::NoSigningKey { path: file.clone() }),
+        false => Ok(Issuer::open(&settings.url, Path::new(file), Algorithm::RS256)?),
+    };
     let current = open(&settings.signing_key)?;
     let next = settings.next_signing_key.as_ref().map(open).transpose()?;
     Ok(Signing::new(settings.client_id.clone(), settings.token_lifetime, current, next.as_ref())?)
@@ -219,14 +243,9 @@ fn only_adds(current: &Model, wanted: &Model) -> bool {
     let mut others = wanted.roles.iter();
     let roles = current.roles.iter().all(|spec| others.any(|other| same_role(spec, other)));
     let settings = current.role_mode == wanted.role_mode
-        && default_role(current) == default_role(wanted)
+        && current.default_role() == wanted.default_role()
         && current.external_ids == wanted.external_ids;
     settings && types && permissions && roles
-}
-
-fn default_role(model: &Model) -> Option<&RoleSlug> {
-    let member = || model.roles.iter().map(|role| &role.slug).find(|slug| slug.as_str() == "member");
-    model.default_role.as_ref().or_else(member)
 }
 
 fn same_permission(one: &PermissionSpec, other: &PermissionSpec) -> bool {

@@ -9,7 +9,7 @@ use http::Method;
 
 use super::store_client::StoreClient;
 use super::{Exit, runtime, say, say_error};
-use crate::app::SystemClock;
+use crate::app::{self, SystemClock};
 use crate::config::issuer::MintError;
 use crate::config::{self, ProcessEnvironment};
 use crate::domain::{Clock, MembershipId};
@@ -36,12 +36,12 @@ enum TokenCommand {
         #[arg(long, value_name = "OM")]
         membership: MembershipId,
     },
-    /// Print the public keys that the minted tokens verify against: a key set for `jwks_file`.
+    /// Print the public keys that the minted tokens verify against: a key set for `jwks_file`. A signing key that is missing is made.
     #[command(
-        after_help = "Example:\n  portcullis token keys --config config/quickstart/issuer.yaml > config/quickstart/keys.json"
+        after_help = "Examples:\n  portcullis token keys --config config/quickstart/issuer.yaml > config/quickstart/keys.json\n  portcullis token keys --config store.yaml"
     )]
     Keys {
-        /// The file that names the issuer.
+        /// The store's configuration, or a file that names an issuer and its facts.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
@@ -81,6 +81,10 @@ impl Token {
                     say_error("warning: the token is larger than browsers keep in a cookie");
                 }
                 say(&token);
+            }
+            TokenCommand::Keys { config } if config::store::is_store(&config, &ProcessEnvironment)? => {
+                let settings = config::store::load(&config, &ProcessEnvironment)?.issuer;
+                say(&app::store::key_set(&settings.context("the configuration has no `issuer`")?)?);
             }
             TokenCommand::Keys { config } => {
                 say(&config::issuer::load(&config, &ProcessEnvironment)?.issuer().jwks()?);

@@ -21,6 +21,9 @@ use crate::telemetry::Format;
 use crate::wire::{self, Model};
 use crate::yaml::{self, Node, Placed, Problem, Problems, Size, Span};
 
+/// The most levels that `max_depth` may allow (our decision D7).
+const DEEPEST: usize = 64;
+
 /// Everything a store runs by.
 #[derive(Debug)]
 pub struct StoreFile {
@@ -46,6 +49,8 @@ pub struct StoreFile {
     pub max_memory: u64,
     /// How many resources of one type an organization may have.
     pub max_resources_of_type: u32,
+    /// How many levels of resources there may be below the root.
+    pub max_depth: usize,
     /// The longest that a request may take.
     pub request_timeout: Duration,
     /// How log lines look.
@@ -118,6 +123,10 @@ struct File {
     /// How many resources of one type an organization may have.
     #[serde(default = "five_thousand")]
     max_resources_of_type: u32,
+    /// How many levels of resources there may be below the root, 1 to 64.
+    #[serde(default = "five")]
+    #[schemars(range(min = 1, max = 64))]
+    max_depth: Placed<usize>,
     /// The longest that a request may take.
     #[serde(default = "thirty_seconds")]
     request_timeout: Span,
@@ -209,7 +218,10 @@ fn read_model(document: &Node) -> Result<Model, Problems> {
     let model: Model = document.read_all()?;
     // For its problems only.
     wire::Environment::new(&model, document)?;
-    Ok(model)
+    match model.default_role() {
+        Some(_) => Ok(model),
+        None => Err(Problems::from(document.problem(wire::NO_DEFAULT_ROLE))),
+    }
 }
 
 struct Reader<'a> {
@@ -229,6 +241,10 @@ impl Reader<'_> {
         if *file.connections == 0 {
             self.problems.push(file.connections.problem("`connections` is 0, expected at least 1"));
         }
+        if !(1..=DEEPEST).contains(&*file.max_depth) {
+            let message = format!("`max_depth` is {}, expected 1 to {DEEPEST}", file.max_depth.value);
+            self.problems.push(file.max_depth.problem(message));
+        }
         let (api_keys, own_key) = self.api_keys(&file.api_keys);
         let sync_keys = SyncKeys::new(self.sync_keys());
         let tls = file.tls.and_then(|tls| self.tls(tls));
@@ -245,6 +261,7 @@ impl Reader<'_> {
             database,
             connections: file.connections.value,
             max_resources_of_type: file.max_resources_of_type,
+            max_depth: file.max_depth.value,
             api_keys: ApiKeys::new(api_keys),
             own_key,
             sync_keys,
@@ -346,6 +363,10 @@ fn usual_address() -> Placed<String> {
 
 fn eight() -> Placed<u32> {
     Placed { value: 8, place: default_place() }
+}
+
+fn five() -> Placed<usize> {
+    Placed { value: 5, place: default_place() }
 }
 
 fn five_thousand() -> u32 {

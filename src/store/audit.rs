@@ -6,12 +6,12 @@ use serde::Deserialize;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::Store;
 use super::api::Operation;
 use super::error::StoreError;
 use super::extract::Query;
 use super::page::{Listing, PageQuery};
 use super::time::Millis;
-use super::{Store, log};
 use crate::domain::id::Epoch;
 use crate::domain::{MembershipId, OrganizationId, Revision};
 use crate::wire::api::{AuditEntry, List};
@@ -39,7 +39,7 @@ async fn list(
     State(store): State<Store>,
     Query(filter): Query<AuditFilter>,
 ) -> Result<axum::Json<List<AuditEntry>>, StoreError> {
-    const SELECT: &str = "SELECT id, seq, key_name, action, organization_id, details, created_at FROM audit";
+    const SELECT: &str = "SELECT id, epoch, seq, key_name, action, organization_id, details, created_at FROM audit";
     let mut conditions = Vec::new();
     let mut texts = Vec::new();
     if let Some(organization) = filter.organization_id {
@@ -57,11 +57,11 @@ async fn list(
     };
     let listing = texts.into_iter().fold(Listing::of(select), Listing::bind);
     let mut connection = store.read().await?;
-    let epoch = log::head(&mut connection).await?.map_or(Epoch(0), |head| head.epoch);
-    Ok(axum::Json(listing.page(&mut connection, &filter.page, |row| read(row, epoch)).await?))
+    Ok(axum::Json(listing.page(&mut connection, &filter.page, read).await?))
 }
 
-fn read(row: &AnyRow, epoch: Epoch) -> Result<AuditEntry, StoreError> {
+fn read(row: &AnyRow) -> Result<AuditEntry, StoreError> {
+    let epoch: Epoch = row.try_get::<String, _>("epoch")?.parse()?;
     let seq = u64::try_from(row.try_get::<i64, _>("seq")?).unwrap_or(0);
     Ok(AuditEntry {
         id: row.try_get("id")?,

@@ -22,6 +22,9 @@ const CONNECTION_WAIT: Duration = Duration::from_secs(5);
 /// Connections that read whole organizations, so that nothing short has to wait behind them.
 pub(super) const WHOLE_READERS: u32 = 4;
 
+/// Time to say that a connection is still there.
+const PING: Duration = Duration::from_secs(2);
+
 /// A statement that writes.
 pub(super) type Statement<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
 
@@ -257,6 +260,12 @@ impl Database {
         self.whole.close().await;
         self.writing.close().await;
     }
+}
+
+/// Asks whether the database still answers on this connection; an error means that it does not.
+pub(super) async fn is_there(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    let answered = tokio::time::timeout(PING, connection.ping()).await;
+    answered.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
 }
 
 async fn greet(connection: &mut AnyConnection, engine: Engine) -> Result<(), sqlx::Error> {

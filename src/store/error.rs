@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::{BuildError, IdError};
 
-/// Why a request was not carried out. Nothing was written.
+/// Why a request was not carried out. Nothing was written, unless the database failed or time ran out during the very commit.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// No API key, or one that is not known.
@@ -82,7 +82,7 @@ pub enum StoreError {
     #[error("the store is overloaded or shutting down")]
     Busy,
     /// It took too long.
-    #[error("the request took too long")]
+    #[error("the request took too long; a write may have been kept at the last moment")]
     TimedOut,
     /// The rows contradict each other, which is a fault of ours.
     #[error("the facts cannot be built")]

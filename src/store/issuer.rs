@@ -52,7 +52,7 @@ pub struct Signing {
 /// A key set (RFC 7517 §5).
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct KeySet {
-    /// The keys: the one that signs now, then the one that signs next.
+    /// The keys: the one that signs now, then one that signs next or signed before.
     keys: Vec<Map<String, Value>>,
 }
 
@@ -96,7 +96,7 @@ pub struct NewTemplate {
 
 impl Signing {
     /// Tokens of `client_id` that are valid for `lifetime`, signed by `current`. The keys of `next` are published beside the current
-    /// ones, so that they are known everywhere before they are used.
+    /// ones: they are known everywhere before they are used, or while tokens are valid that they signed before.
     ///
     /// # Errors
     /// Never in practice: keys always serialize.
@@ -109,6 +109,11 @@ impl Signing {
         let keys = current.public_keys().iter().chain(next.into_iter().flat_map(Issuer::public_keys));
         let keys = keys.map(|key| serde_json::from_value(serde_json::to_value(key)?)).collect::<Result<_, _>>()?;
         Ok(Self { client_id, lifetime, current, keys: KeySet { keys } })
+    }
+
+    /// The keys that are published.
+    pub fn key_set(&self) -> &KeySet {
+        &self.keys
     }
 }
 

@@ -81,6 +81,9 @@ use crate::telemetry::StoreMetrics;
 /// Bytes that a body may have.
 const BODY_LIMIT: usize = 1024 * 1024;
 
+/// So much longer than a request a transaction may take, whose last write came in right before it began.
+const AFTER_THE_LAST: Duration = Duration::from_secs(5);
+
 /// How the store is run.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -169,6 +172,7 @@ impl Store {
             ids: Ids::default(),
             metrics: Arc::clone(&settings.metrics),
             tail: Arc::clone(&tail),
+            patience: settings.request_timeout.saturating_add(AFTER_THE_LAST),
             kept: None,
         };
         // Ends when the store is dropped, and with it the sender.

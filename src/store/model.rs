@@ -16,7 +16,7 @@ use super::Store;
 use super::api::Operation;
 use super::error::StoreError;
 use super::extract::Body;
-use super::keys::{Author, Scope};
+use super::keys::Author;
 use super::transaction::{Reply, Transaction, Write};
 use super::writer::Committed;
 use crate::domain::record::{EnvironmentRole, EnvironmentSettings, RoleMode};
@@ -31,7 +31,6 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::get(MODEL, "getModel", get).gives::<Model>(200),
         Operation::put(MODEL, "setModel", set).takes::<Model>().gives::<Model>(200).fails(&[409]),
         Operation::post("/portcullis/v1/model/plan", "planModel", plan::plan)
-            .needs(Scope::Read)
             .takes::<Model>()
             .gives::<plan::Plan>(200)
             .fails(&[409]),

@@ -15,7 +15,7 @@ use super::transaction::Transaction;
 use crate::domain::{OrganizationId, PermissionSlug, ResourceTypeSlug, RoleId, RoleSlug};
 
 pub(super) use order::Order;
-pub(super) use removal::{Losses, Removal};
+pub(super) use removal::Removal;
 pub(super) use stored::{Happened, StoredRole, of_environment, of_organizations};
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -98,6 +98,7 @@ pub(super) async fn forget_permission(tx: &mut Transaction<'_>, slug: &Permissio
         role.permissions.retain(|held| held != slug);
         role.updated_at = now;
         role.note(tx);
+        role.audit(tx, Happened::Updated, &[], std::slice::from_ref(slug));
         role.publish(tx, Happened::Updated)?;
     }
     Ok(())

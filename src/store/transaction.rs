@@ -156,6 +156,19 @@ impl<'c> Transaction<'c> {
         Ok(rows)
     }
 
+    /// From here on everything can be [undone](Self::undo).
+    pub(super) async fn rehearse(&mut self) -> Result<(), StoreError> {
+        self.execute(sqlx::query("SAVEPOINT rehearsal")).await?;
+        Ok(())
+    }
+
+    /// Undoes what was written since [`rehearse`](Self::rehearse), before which nothing was; what it would have left behind.
+    pub(super) async fn undo(&mut self) -> Result<Draft, StoreError> {
+        self.execute(sqlx::query("ROLLBACK TO SAVEPOINT rehearsal")).await?;
+        self.execute(sqlx::query("RELEASE SAVEPOINT rehearsal")).await?;
+        Ok(std::mem::take(&mut self.draft))
+    }
+
     /// Notes in the log that a row of the catalog is there now.
     pub fn put_catalog(&mut self, record: CatalogRecord) {
         self.draft.catalog.push(Change::Put(record));

@@ -2,7 +2,8 @@
 //!
 //! Every write keeps its own number in the log; they share the trip to the disk (group commit). A write that fails after it has changed
 //! something takes the transaction with it, and the others are tried again one by one. When the database cannot be used, all that wait are
-//! told so at once. A commit that failed is never tried again: the database may have kept it.
+//! told so at once. A commit that failed is never tried again: the database may have kept it. A
+//! transaction that takes longer than anybody waits is given up, and its connection with it.
 //!
 //! ```text
 //! write ─┐
@@ -10,6 +11,7 @@
 //! write ─┘
 //! ```
 
+use std::io::ErrorKind;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +23,7 @@ use sqlx::{AnyConnection, Connection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::database::Database;
+use super::database::{Database, is_there};
 use super::error::StoreError;
 use super::feed::Tail;
 use super::idempotency;
@@ -41,10 +43,8 @@ const MOST_AT_ONCE: usize = 128;
 pub(super) const MOST_WAITING: usize = 4096;
 /// How often a write that another process was in the way of is tried before it is given up.
 const TRIES: u32 = 3;
-/// A connection that rested for longer is asked whether it is still there before it is used, and has so long to answer.
+/// A connection that rested for longer is asked whether it is still there before it is used.
 const REST: Duration = Duration::from_secs(1);
-/// The longest that a transaction takes. The database gives up a statement before; this is for one that does not answer at all.
-const PATIENCE: Duration = Duration::from_secs(90);
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// A write that was acknowledged.
@@ -71,6 +71,8 @@ pub(super) struct Writer {
     pub(super) ids: Ids,
     pub(super) metrics: Arc<StoreMetrics>,
     pub(super) tail: Arc<Tail>,
+    /// The longest that a transaction may take: after it nobody waits any more, and a database that is silent is never heard of again.
+    pub(super) patience: Duration,
     /// The connection of the last transaction, and when that ended.
     pub(super) kept: Option<(AnyConnection, Duration)>,
 }
@@ -81,6 +83,8 @@ enum Failure {
     Database(StoreError),
     /// In the middle, and perhaps because of one of the writes. Nothing was written.
     Write(StoreError),
+    /// Somebody whose write is in it has left before the commit. Nothing was written.
+    GivenUp,
 }
 
 /// What goes into the database beside the rows of the writes.
@@ -88,7 +92,7 @@ enum Failure {
 struct Ledger {
     log: Vec<LogRow>,
     events: Vec<(u64, i64, Event)>,
-    audit: Vec<(u64, i64, Arc<str>, Audit)>,
+    audit: Vec<(Revision, i64, Arc<str>, Audit)>,
 }
 
 impl Writer {
@@ -107,12 +111,18 @@ impl Writer {
     }
 
     async fn write(&mut self, batch: &mut Vec<Job>) {
-        let jobs = std::mem::take(batch);
-        match self.attempt(&jobs).await {
+        let mut jobs = std::mem::take(batch);
+        let attempted = loop {
+            match self.attempt(&jobs).await {
+                Err(Failure::GivenUp) => jobs.retain(|job| !job.answer.is_closed()),
+                attempted => break attempted,
+            }
+        };
+        match attempted {
             Ok(results) => answer(jobs, results),
             Err(Failure::Database(error)) => refuse(jobs, &error),
             Err(Failure::Write(error)) if jobs.len() == 1 && !error.is_database() => answer(jobs, vec![Err(error)]),
-            Err(Failure::Write(_)) => self.apart(jobs).await,
+            Err(Failure::Write(_) | Failure::GivenUp) => self.apart(jobs).await,
         }
     }
 
@@ -123,6 +133,7 @@ impl Writer {
             let result = match self.persist(&job).await {
                 Ok(committed) => Ok(committed),
                 Err(Failure::Write(error)) => Err(error),
+                Err(Failure::GivenUp) => continue,
                 Err(Failure::Database(error)) => return refuse(std::iter::once(job).chain(jobs), &error),
             };
             // An error means that the one who asked has gone.
@@ -152,19 +163,18 @@ impl Writer {
     /// # Errors
     /// What went wrong, and nothing was written, unless it was the commit.
     async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, Failure> {
-        let began = self.clock.uptime();
         let results = self.connect_and_transact(jobs).await;
-        match &results {
-            Ok(_) => self.metrics.committed(jobs.len(), self.clock.uptime().saturating_sub(began)),
-            Err(_) => self.metrics.rolled_back(),
+        if results.is_err() {
+            self.metrics.rolled_back();
         }
         results
     }
 
     async fn connect_and_transact(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, Failure> {
         let mut connection = self.connection().await.map_err(Failure::database)?;
-        let results = timeout(PATIENCE, self.transact(&mut connection, jobs)).await;
-        let results = results.unwrap_or(Err(Failure::Database(StoreError::TimedOut)));
+        let patience = self.patience;
+        let results = timeout(patience, self.transact(&mut connection, jobs)).await;
+        let results = results.unwrap_or_else(|_| Err(Failure::database(sqlx::Error::Io(ErrorKind::TimedOut.into()))));
         // Not after a failure: SQLite may have ended the transaction by itself, and PostgreSQL may have said when it began that nothing may be
         // written.
         if !matches!(&results, Err(Failure::Database(_) | Failure::Write(StoreError::Database(_)))) {
@@ -178,8 +188,7 @@ impl Writer {
     async fn connection(&mut self) -> Result<AnyConnection, sqlx::Error> {
         self.database.require_in_place()?;
         if let Some((mut kept, since)) = self.kept.take()
-            && (self.clock.uptime().saturating_sub(since) < REST
-                || matches!(timeout(REST, kept.ping()).await, Ok(Ok(()))))
+            && (self.clock.uptime().saturating_sub(since) < REST || is_there(&mut kept).await.is_ok())
         {
             return Ok(kept);
         }
@@ -191,7 +200,7 @@ impl Writer {
         connection: &mut AnyConnection,
         jobs: &[Job],
     ) -> Result<Vec<Result<Committed, StoreError>>, Failure> {
-        let engine = self.database.engine();
+        let (engine, began) = (self.database.engine(), self.clock.uptime());
         let mut transaction = connection.begin_with(engine.begin_write()).await.map_err(Failure::database)?;
         let connection: &mut AnyConnection = &mut transaction;
         let mut head = match log::lock(connection, engine).await.map_err(Failure::Database)? {
@@ -215,8 +224,15 @@ impl Writer {
         if head.seq > before {
             log::set_head(connection, &head).await.map_err(Failure::Write)?;
         }
+        // Whoever gave up meanwhile gets nothing written: the others are tried again without it. Only the commit itself cannot be taken back.
+        if jobs.iter().zip(&results).any(|(job, result)| result.is_ok() && job.answer.is_closed()) {
+            return Err(Failure::GivenUp);
+        }
         transaction.commit().await.map_err(Failure::database)?;
-        self.tail.committed();
+        if head.seq > before {
+            self.metrics.committed(head.seq - before, self.clock.uptime().saturating_sub(began));
+            self.tail.committed();
+        }
         Ok(results)
     }
 }
@@ -268,7 +284,7 @@ impl Ledger {
         self.log.push(head.append(now, &draft.parts())?);
         self.events.extend(draft.events.into_iter().zip(0..).map(|(event, place)| (head.seq, place, event)));
         let audit = draft.audit.into_iter().zip(0..);
-        self.audit.extend(audit.map(|(entry, place)| (head.seq, place, Arc::clone(author), entry)));
+        self.audit.extend(audit.map(|(entry, place)| (head.revision(), place, Arc::clone(author), entry)));
         Ok(())
     }
 
@@ -284,22 +300,14 @@ impl Ledger {
         let columns = "events (id, seq, place, event, organization_id, data, created_at)";
         let kinds = [Text, Number, Number, Text, Text, Text, Number];
         insert_all(connection, columns, kinds, &events.collect::<Vec<_>>()).await?;
-        let audit = self.audit.into_iter().map(|(seq, place, author, Audit { action, organization, details })| {
-            let (id, author, details) = (ids.next("audit_", now), author.to_string(), details.to_string());
-            let created_at = now.0.into();
-            [
-                id.into(),
-                seq.into(),
-                place.into(),
-                author.into(),
-                action.into(),
-                text(organization),
-                details.into(),
-                created_at,
-            ]
+        let audit = self.audit.into_iter().map(|(at, place, author, Audit { action, organization, details })| {
+            let (id, epoch, author) = (ids.next("audit_", now), at.epoch.to_string(), author.to_string());
+            let (organization, details, time) = (text(organization), details.to_string(), now.0.into());
+            let (id, epoch, seq, action) = (id.into(), epoch.into(), at.seq.into(), action.into());
+            [id, epoch, seq, place.into(), author.into(), action, organization, details.into(), time]
         });
-        let columns = "audit (id, seq, place, key_name, action, organization_id, details, created_at)";
-        let kinds = [Text, Number, Number, Text, Text, Text, Text, Number];
+        let columns = "audit (id, epoch, seq, place, key_name, action, organization_id, details, created_at)";
+        let kinds = [Text, Text, Number, Number, Text, Text, Text, Text, Number];
         insert_all(connection, columns, kinds, &audit.collect::<Vec<_>>()).await
     }
 }

@@ -46,8 +46,8 @@ pub enum IssuerError {
         #[source]
         source: std::io::Error,
     },
-    /// Everybody on the machine may read the key file.
-    #[error("signing key `{path}` has mode {mode:04o}, expected 0600: others may read it")]
+    /// More than its owner, and at most a group that reads it, may use the key file.
+    #[error("signing key `{path}` has mode {mode:04o}, expected 0600, or 0640 where a group reads it")]
     Mode {
         /// The key file.
         path: PathBuf,
@@ -127,14 +127,14 @@ impl Issuer {
     /// readable by its owner only.
     ///
     /// # Errors
-    /// [`IssuerError`] when the file cannot be read or created, is open to others, or holds no key for `algorithm`.
+    /// [`IssuerError`] when the file cannot be read or created, is open to more than a group that reads it, or holds no key for `algorithm`.
     pub fn open(url: &str, path: &Path, algorithm: Algorithm) -> Result<Self, IssuerError> {
         let failed = |source| IssuerError::File { path: path.to_owned(), source };
         if !fs::exists(path).map_err(failed)? {
             create(path, &generate(algorithm)?).map_err(failed)?;
         }
         let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
-        if mode & 0o007 != 0 {
+        if mode & 0o037 != 0 {
             return Err(IssuerError::Mode { path: path.to_owned(), mode });
         }
         Self::from_pem(url, &fs::read(path).map_err(failed)?, algorithm)

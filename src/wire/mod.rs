@@ -16,7 +16,7 @@ mod spot;
 
 pub use facts::{Facts, FactsFile, Loader};
 pub use grant::{Grant, GrantError, ResourceName, Subject};
-pub use model::{Environment, ExternalIds, Model, PermissionSpec, ResourceTypeSpec, RoleSpec};
+pub use model::{Environment, ExternalIds, Model, NO_DEFAULT_ROLE, PermissionSpec, ResourceTypeSpec, RoleSpec};
 pub use organization::{GroupSpec, MembershipSpec, OrganizationSpec, ResourceSpec};
 pub use resolve::{Sample, reserved_start};
 pub use revocations::{Revocation, RevocationKind, RevocationList};

@@ -17,6 +17,9 @@ pub(super) use types::TypeTree;
 
 /// The most characters of a name (WorkOS contract R48).
 pub(super) const NAME_CHARACTERS: usize = 48;
+/// Why a store does not take a model: every membership has at least one organization role (WorkOS contract R16), so there is always one to
+/// fall back to.
+pub const NO_DEFAULT_ROLE: &str = "there is no default role: declare `member` as a role of type `organization`, or name another one in `default_role`";
 const DESCRIPTION_CHARACTERS: usize = 150;
 
 /// Resource types, permissions, environment roles and settings.
@@ -101,6 +104,15 @@ pub struct RoleSpec {
     /// What it permits: permissions of its own type and of the types below.
     #[serde(default)]
     pub permissions: Vec<PermissionSlug>,
+}
+
+impl Model {
+    /// The organization-wide role that memberships get when they are given none, if the model declares it.
+    pub fn default_role(&self) -> Option<&RoleSlug> {
+        let wanted = self.default_role.as_ref().map_or("member", RoleSlug::as_str);
+        let mut roles = self.roles.iter().filter(|role| role.resource_type.is_organization());
+        roles.find(|role| role.slug.as_str() == wanted).map(|role| &role.slug)
+    }
 }
 
 fn organization() -> ResourceTypeSlug {

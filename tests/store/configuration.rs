@@ -83,7 +83,7 @@ fn what_is_not_written_has_the_documented_default() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:9902");
     assert_eq!(config.database, "sqlite:///etc/portcullis/./data/store.db");
     assert_eq!((config.connections, config.max_memory), (8, 512 * 1024 * 1024));
-    assert_eq!(config.max_resources_of_type, 5000);
+    assert_eq!((config.max_resources_of_type, config.max_depth), (5000, 5));
     assert_eq!((config.request_timeout, config.log_format), (Duration::from_secs(30), Format::Json));
     assert!(
         config.tls.is_none() && config.model.is_none() && config.issuer.is_none() && config.sync_keys.all().is_empty()
@@ -139,6 +139,9 @@ fn every_problem_is_reported_with_its_place() {
             "store.yaml:5:14: `connections` is 0",
         ],
     );
+    for wrong in ["0", "65"] {
+        refused(&format!("{LEAST}max_depth: {wrong}\n"), &["store.yaml:4:12: `max_depth` is "]);
+    }
     refused(&format!("{LEAST}listening: a\n"), &["store.yaml:4:1: unknown"]);
     refused(&format!("{LEAST}version: 1\n"), &["store.yaml:4:1: "]);
     refused(&LEAST.replace("sk_a", "\"${UNSET}\""), &["store.yaml:3:12: "]);

@@ -2,9 +2,11 @@
 //! store recovers by itself (faults and invariants, row 70).
 
 mod full;
+mod given_up;
 mod gone;
 mod locked;
 mod read_only;
+mod silent;
 
 use std::time::{Duration, Instant};
 

@@ -115,7 +115,7 @@ fn members_come_and_go() {
         let listed = store.get(&path).await.is(200);
         let member = listed["data"][0].as_object().unwrap();
         assert_eq!(member["id"], ada);
-        for key in ["role", "roles"] {
+        for key in ["role", "roles", "user"] {
             assert!(!member.contains_key(key), "{key}: the base form");
         }
         store.delete(&format!("{path}/{bob}")).await.is_error(404, "entity_not_found");

@@ -192,6 +192,27 @@ fn a_membership_that_is_off_may_nothing() {
     });
 }
 
+/// R11, D4: whoever has not accepted yet is authorized to nothing, finds nothing, and gets no token.
+#[test]
+fn r11_a_pending_membership_counts_for_nothing() {
+    on_every_engine(async |store| {
+        store.usual_model("single").await;
+        let organization = store.organization("Acme").await;
+        let membership = store.member(&organization, "ada").await;
+        let root = store.root(&organization).await;
+        store.assign(&membership, "admin", &root).await;
+        // Nothing that the store serves makes one: in the hosted service an invitation does.
+        run(store, "UPDATE memberships SET status = 'pending'").await;
+        assert!(!store.may(&membership, "org:manage", &root).await);
+        let found =
+            format!("/authorization/organization_memberships/{membership}/resources?permission_slug=org:manage");
+        assert_eq!(store.get(&found).await.listed("/id"), [""; 0]);
+        let body = json!({"organization_membership_id": membership});
+        store.post("/portcullis/v1/tokens", body).await.is_error(422, "organization_membership_inactive");
+        run(store, "UPDATE memberships SET status = 'active'").await;
+    });
+}
+
 #[test]
 fn a_pending_membership_is_neither_switched_off_nor_on() {
     on_every_engine(async |store| {
@@ -205,6 +226,7 @@ fn a_pending_membership_is_neither_switched_off_nor_on() {
         on.is_error(400, "cannot_reactivate_pending_organization_membership");
         let again = store.post(MEMBERSHIPS, json!({"user_id": user, "organization_id": organization})).await;
         again.is_error(400, "cannot_reactivate_pending_organization_membership");
+        run(store, "UPDATE memberships SET status = 'active'").await;
     });
 }
 

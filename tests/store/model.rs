@@ -61,6 +61,12 @@ fn a_faulty_model_is_refused() {
         let before = model(store).await;
         for (faulty, words) in [
             (json!({"default_role": "nobody"}), "nobody"),
+            (json!({}), "there is no default role"),
+            (json!({"roles": [{"slug": "admin"}]}), "there is no default role"),
+            (
+                json!({"resource_types": {"a": {}}, "roles": [{"slug": "member", "resource_type": "a"}]}),
+                "there is no default role",
+            ),
             (json!({"resource_types": {"a": {"parents": ["b"]}}}), "`b` is not declared"),
             (json!({"resource_types": {"a": {"parents": ["a"]}}}), "no chain of parents"),
             (json!({"roles": [{"slug": "a"}, {"slug": "a"}]}), "declared twice"),
@@ -216,7 +222,7 @@ fn r25_multiple_the_role_is_dropped() {
         assert_eq!(
             plan["effects"],
             json!({"memberships_repointed": 1, "assignments_dropped": 2, "group_assignments_dropped": 0,
-                   "identity_provider_roles_dropped": 0})
+                   "identity_provider_roles_dropped": 0, "organization_roles_reduced": 0})
         );
         assert!(store.may(&bob, "org:manage", &root).await, "a plan has no effect");
         store.put(MODEL, without_role(&model(store).await, "admin")).await.is(200);

@@ -1,6 +1,7 @@
 //! Switching memberships off and on (WorkOS contract R11, our decision D4): what they have is kept, and counts only while they are active.
 
 use async_trait::async_trait;
+use serde_json::json;
 
 use super::render::{self, Form};
 use super::{MembershipRow, announce, find};
@@ -86,6 +87,11 @@ async fn set(tx: &mut Transaction<'_>, row: &MembershipRow, status: MembershipSt
         .bind(tx.now().0)
         .bind(row.member.id.clone());
     tx.execute(statement).await?;
+    let action = match status {
+        MembershipStatus::Active => "organization_membership.reactivated",
+        MembershipStatus::Inactive | MembershipStatus::Pending => "organization_membership.deactivated",
+    };
+    tx.audit(action, Some(&row.organization), json!({"organization_membership_id": row.member.id}));
     tx.put(&row.organization, OrganizationRecord::Member(Member { status, ..row.member.clone() }));
     Ok(())
 }

@@ -34,6 +34,7 @@ CREATE INDEX events_by_time ON events (created_at);
 
 CREATE TABLE audit (
     id TEXT NOT NULL PRIMARY KEY,
+    epoch TEXT NOT NULL,            -- of the log, when it was written
     seq BIGINT NOT NULL,
     place BIGINT NOT NULL,
     key_name TEXT NOT NULL,

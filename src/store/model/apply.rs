@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use sqlx::Row;
 
 use super::difference::{Difference, Step};
@@ -115,6 +116,8 @@ async fn put_settings(tx: &mut Transaction<'_>, difference: &Difference) -> Resu
     let statement = "UPDATE settings SET role_mode = $1, default_role = $2, external_ids = $3 WHERE one = 1";
     let statement = sqlx::query(statement).bind(role_mode).bind(next.default_role.clone()).bind(external_ids);
     tx.execute(statement).await?;
+    let details = json!({"role_mode": role_mode, "default_role": next.default_role, "external_ids": external_ids});
+    tx.audit("settings.updated", None, details);
     if (before.role_mode, &before.default_role) != (next.role_mode, &next.default_role) {
         let settings = EnvironmentSettings { role_mode: next.role_mode, default_role: next.default_role.clone() };
         tx.put_catalog(CatalogRecord::Settings(settings));

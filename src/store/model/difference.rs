@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{AnyConnection, AssertSqlSafe, Row};
+use sqlx::{AnyConnection, Row};
 
 use super::read::{Settings, Stored, StoredPermission};
 use super::types::Types;
 use crate::domain::record::RoleMode;
 use crate::domain::{PermissionSlug, ResourceTypeSlug, RoleId, RoleSlug};
-use crate::store::database::Engine;
 use crate::store::error::{FieldError, StoreError};
 use crate::store::roles::{self, StoredRole};
 use crate::store::time::Millis;
-use crate::wire::{Environment, ExternalIds, Model, RoleSpec};
+use crate::wire::{self, Environment, ExternalIds, Model, RoleSpec};
 use crate::yaml;
 
 /// Everything that changes.
@@ -45,6 +44,9 @@ pub(super) fn validate(model: &Model) -> Result<(), StoreError> {
     let read = yaml::parse("model", &document, None).and_then(|node| Environment::new(model, &node));
     if let Err(problems) = read {
         faults.extend(problems.into_iter().map(|problem| problem.message));
+    }
+    if faults.is_empty() && model.default_role().is_none() {
+        faults.push(wire::NO_DEFAULT_ROLE.to_owned());
     }
     let permissions = model.permissions.iter().map(|spec| (spec.slug.as_str(), &spec.name, &spec.description));
     let roles = model.roles.iter().map(|spec| (spec.slug.as_str(), &spec.name, &spec.description));
@@ -99,10 +101,8 @@ impl Difference {
         }
         let kept: BTreeSet<&RoleId> = roles.iter().map(|(role, _)| &role.id).collect();
         let roles_gone = before.roles.iter().filter(|role| !kept.contains(&role.id)).cloned().collect();
-        let wanted = model.default_role.as_ref().map_or("member", AsRef::as_ref);
-        let default_role = roles.iter().map(|(role, _)| role);
-        let default_role =
-            default_role.filter(|role| role.resource_type.is_organization()).find(|role| role.slug.as_str() == wanted);
+        let wanted = model.default_role();
+        let default_role = roles.iter().map(|(role, _)| role).find(|role| Some(&role.slug) == wanted);
         let settings = Settings {
             role_mode: model.role_mode,
             default_role: default_role.map(|role| role.id.clone()),
@@ -130,11 +130,6 @@ impl Difference {
         };
         let kept = self.roles.iter().filter_map(move |pair| Some((step(pair)?, &pair.0.slug)));
         kept.chain(self.roles_gone.iter().map(|role| (Step::Delete, &role.slug)))
-    }
-
-    /// The ids of the roles that go.
-    pub(super) fn gone(&self) -> Vec<RoleId> {
-        self.roles_gone.iter().map(|role| role.id.clone()).collect()
     }
 
     /// Whether memberships keep one of several direct organization roles.
@@ -229,25 +224,6 @@ impl Difference {
             }
         }
         Ok(())
-    }
-
-    /// How many direct organization roles go because each membership keeps one.
-    pub(super) async fn dropped_by_mode(
-        &self,
-        connection: &mut AnyConnection,
-        engine: Engine,
-    ) -> Result<u64, StoreError> {
-        if !self.narrows() {
-            return Ok(0);
-        }
-        let text = format!(
-            "SELECT COUNT(*) - COUNT(DISTINCT a.membership_id) AS number FROM assignments a \
-             JOIN resources r ON r.id = a.resource_id WHERE r.parent_id IS NULL AND a.role_id NOT IN ({})",
-            engine.texts_of(1)
-        );
-        let statement = sqlx::query(AssertSqlSafe(text)).bind(serde_json::to_string(&self.gone())?);
-        let number: i64 = statement.fetch_one(connection).await?.try_get("number")?;
-        Ok(u64::try_from(number).unwrap_or(0))
     }
 }
 

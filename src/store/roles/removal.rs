@@ -1,9 +1,8 @@
 //! The end of environment roles (WorkOS contract R25): whoever has no other direct organization role left gets the default one, all other
 //! assignments go without replacement, and mappings of the identity provider go with them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use serde::Serialize;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::stored::StoredRole;
@@ -22,19 +21,6 @@ pub(in crate::store) struct Removal {
     roles: Vec<StoredRole>,
     /// What those have who lose a role through a group.
     before: Vec<Before>,
-}
-
-/// What goes with environment roles.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
-pub(in crate::store) struct Losses {
-    /// Memberships that get the default role because no other direct organization role is left to them.
-    pub(in crate::store) memberships_repointed: u64,
-    /// Role assignments of memberships that are dropped.
-    pub(in crate::store) assignments_dropped: u64,
-    /// Role assignments of groups that are dropped.
-    pub(in crate::store) group_assignments_dropped: u64,
-    /// Mappings of the identity provider that are dropped.
-    pub(in crate::store) identity_provider_roles_dropped: u64,
 }
 
 impl Removal {
@@ -100,38 +86,8 @@ impl Removal {
     }
 }
 
-impl Losses {
-    /// What would go with these roles.
-    pub(in crate::store) async fn of(
-        connection: &mut AnyConnection,
-        engine: Engine,
-        roles: &[RoleId],
-    ) -> Result<Self, StoreError> {
-        let left = left_without(connection, engine, roles).await?;
-        let memberships: BTreeSet<_> = left.values().flatten().collect();
-        Ok(Self {
-            memberships_repointed: u64::try_from(memberships.len()).unwrap_or(u64::MAX),
-            assignments_dropped: rows_of(connection, engine, "assignments", roles).await?,
-            group_assignments_dropped: rows_of(connection, engine, "group_assignments", roles).await?,
-            identity_provider_roles_dropped: rows_of(connection, engine, "identity_provider_roles", roles).await?,
-        })
-    }
-}
-
 fn ids(roles: &[StoredRole]) -> Vec<RoleId> {
     roles.iter().map(|role| role.id.clone()).collect()
-}
-
-async fn rows_of(
-    connection: &mut AnyConnection,
-    engine: Engine,
-    table: &'static str,
-    roles: &[RoleId],
-) -> Result<u64, StoreError> {
-    let text = format!("SELECT COUNT(*) AS number FROM {table} WHERE role_id IN ({})", engine.texts_of(1));
-    let statement = sqlx::query(AssertSqlSafe(text)).bind(serde_json::to_string(roles)?);
-    let number: i64 = statement.fetch_one(connection).await?.try_get("number")?;
-    Ok(u64::try_from(number).unwrap_or(0))
 }
 
 /// The memberships that have no direct organization role but these, by organization.

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use sqlx::{AnyConnection, Row};
 
 use super::stored::{self, StoredRole};
@@ -135,6 +136,8 @@ impl Own {
             .bind(priorities)
             .bind(organization.clone());
         tx.execute(statement).await?;
+        let details = json!({"default_role": self.default_role, "priorities": self.priorities});
+        tx.audit("organization_settings.updated", Some(organization), details);
         let record = OrganizationSettings {
             default_role: self.default_role.clone(),
             priorities: self.priorities.clone().unwrap_or_default(),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use serde::Serialize;
+use serde_json::json;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
@@ -237,6 +238,28 @@ impl StoredRole {
         }
     }
 
+    /// Notes who changed what it grants.
+    pub(super) fn audit(
+        &self,
+        tx: &mut Transaction<'_>,
+        happened: Happened,
+        given: &[PermissionSlug],
+        taken: &[PermissionSlug],
+    ) {
+        let action = match (happened, self.organization.is_some()) {
+            (Happened::Created, false) => "role.created",
+            (Happened::Updated, false) => "role.updated",
+            (Happened::Deleted, false) => "role.deleted",
+            (Happened::Created, true) => "organization_role.created",
+            (Happened::Updated, true) => "organization_role.updated",
+            (Happened::Deleted, true) => "organization_role.deleted",
+        };
+        let details = json!({
+            "role_id": self.id, "role_slug": self.slug, "permissions_added": given, "permissions_removed": taken,
+        });
+        tx.audit(action, self.organization.as_ref(), details);
+    }
+
     /// Inserts it, with what it permits.
     pub(in crate::store) async fn insert(&self, tx: &mut Transaction<'_>) -> Result<(), StoreError> {
         let statement = "INSERT INTO roles (id, organization_id, slug, name, description, resource_type_slug, priority, \
@@ -254,6 +277,7 @@ impl StoredRole {
         tx.execute(statement).await?;
         self.permit(tx, &self.permissions).await?;
         self.note(tx);
+        self.audit(tx, Happened::Created, &self.permissions, &[]);
         self.publish(tx, Happened::Created)
     }
 
@@ -281,7 +305,8 @@ impl StoredRole {
             .bind(self.updated_at.0)
             .bind(self.id.clone());
         tx.execute(statement).await?;
-        let taken: Vec<_> = before.permissions.iter().filter(|held| !self.permissions.contains(held)).collect();
+        let taken: Vec<_> =
+            before.permissions.iter().filter(|held| !self.permissions.contains(held)).cloned().collect();
         if !taken.is_empty() {
             let listed = tx.engine().texts_of(2);
             let text = format!("DELETE FROM role_permissions WHERE role_id = $1 AND permission_slug IN ({listed})");
@@ -292,6 +317,10 @@ impl StoredRole {
             self.permissions.iter().filter(|held| !before.permissions.contains(held)).cloned().collect();
         self.permit(tx, &given).await?;
         self.note(tx);
+        let grants = |role: &Self| (role.slug.clone(), role.priority, role.permissions.clone());
+        if grants(&self) != grants(before) {
+            self.audit(tx, Happened::Updated, &given, &taken);
+        }
         if told {
             self.publish(tx, Happened::Updated)?;
         }
@@ -310,6 +339,7 @@ impl StoredRole {
     pub(in crate::store) async fn delete(&self, tx: &mut Transaction<'_>) -> Result<(), StoreError> {
         tx.execute(sqlx::query("DELETE FROM role_permissions WHERE role_id = $1").bind(self.id.clone())).await?;
         tx.execute(sqlx::query("DELETE FROM roles WHERE id = $1").bind(self.id.clone())).await?;
+        self.audit(tx, Happened::Deleted, &[], &self.permissions);
         self.publish(tx, Happened::Deleted)
     }
 

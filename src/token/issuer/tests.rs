@@ -27,14 +27,26 @@ fn the_key_file_is_created_once_for_its_owner_only_and_used_again() {
     }
 }
 
+/// A group may read it: a secret that a cluster mounts for a group is 0440 or 0640.
 #[test]
-fn a_key_file_that_others_may_read_is_refused() {
+fn a_key_file_that_others_may_use_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("issuer.pem");
     Issuer::open("https://issuer.test", &path, Algorithm::EdDSA).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-    let error = Issuer::open("https://issuer.test", &path, Algorithm::EdDSA).unwrap_err();
-    assert!(matches!(error, IssuerError::Mode { mode: 0o644, .. }), "{error}");
+    for (mode, accepted) in
+        [(0o400, true), (0o440, true), (0o640, true), (0o644, false), (0o660, false), (0o620, false), (0o601, false)]
+    {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        match Issuer::open("https://issuer.test", &path, Algorithm::EdDSA) {
+            Ok(_) => assert!(accepted, "{mode:o}"),
+            Err(error) => {
+                assert!(
+                    !accepted && matches!(error, IssuerError::Mode { mode: found, .. } if found == mode),
+                    "{error}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

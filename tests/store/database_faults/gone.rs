@@ -15,7 +15,7 @@ use super::{World, log_equals_rows, recovers, refuses_every_write, revision};
 use crate::support::postgres::Cluster;
 use crate::support::{Running, on_sqlite};
 
-fn with_a_cluster(test: impl AsyncFn(&Cluster)) {
+pub(super) fn with_a_cluster(test: impl AsyncFn(&Cluster)) {
     let Some(cluster) = Cluster::start() else {
         return eprintln!("skipped: PostgreSQL is not installed");
     };
