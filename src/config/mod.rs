@@ -24,6 +24,7 @@ use crate::proxy;
 use crate::proxy::headers::{HeaderPolicy, IdentityHeader};
 use crate::proxy::intake::HeadLimits;
 use crate::proxy::listen::Listener;
+use crate::proxy::patience::Patience;
 use crate::proxy::upstream::UpstreamSettings;
 use crate::rules::{self, RouteTable};
 use crate::telemetry::LogSettings;
@@ -393,6 +394,8 @@ impl Reader<'_> {
             header_fields: limits.header_fields,
             target_bytes: usize::try_from(limits.target.0).unwrap_or(usize::MAX),
         };
-        Some(proxy::Settings { head, headers: headers?, trusted_proxies })
+        let client_timeout = Some(limits.client_timeout.0).filter(|timeout| !timeout.is_zero());
+        let patience = Patience { client_timeout, body_rate: limits.body_rate };
+        Some(proxy::Settings { head, headers: headers?, trusted_proxies, patience })
     }
 }
