@@ -146,6 +146,38 @@ fn every_mistake_is_named_with_its_place_and_nothing_starts() {
     assert!(unnamed.is_empty(), "{}", unnamed.join("\n"));
 }
 
+/// What is revoked is remembered for as long as a token of a day: of one that lives longer it would be forgotten.
+#[test]
+fn tokens_that_outlive_their_revocation_are_refused_where_revocations_count() {
+    const STORE: &str = "source: store, url: \"http://127.0.0.1:1\", key: k";
+    const WORKOS: &str = "source: workos, url: \"https://a.test\", key: k";
+    let refused = |source: &str, lifetime: &str, more: &[(&str, &str)]| {
+        let long = GOOD.replacen("leeway: 30s", &format!("max_lifetime: {lifetime}"), 1).replacen(FILE, source, 1);
+        let long = more.iter().fold(long, |text, (good, bad)| text.replacen(good, bad, 1));
+        let output = run(folder(&long).path(), &["validate", "--config", "portcullis.yaml"]);
+        let said = text(&output.stderr);
+        let named =
+            said.lines().any(|line| line.starts_with("portcullis.yaml:7:") && line.contains("`max_lifetime` is 0"));
+        assert_eq!(named, code(&output) == 2, "{source} {lifetime}: {said}");
+        named
+    };
+    for source in [STORE, WORKOS] {
+        for lifetime in ["0s", "24h1s", "7d"] {
+            assert!(refused(source, lifetime, &[]), "{source} {lifetime}");
+        }
+        assert!(!refused(source, "24h", &[]));
+        assert!(!refused(source, "7d", &[("require: ", "revocations: ignore, require: ")]), "nobody looks at them");
+        assert!(!refused(source, "7d", &[("routes:", "defaults: {revocations: ignore}\nroutes:")]));
+    }
+    let other = "tokens:\n  - {name: b, issuer: \"https://b.test\", audience: api, jwks_file: jwks.json, algorithms: [ES256], organizations: any}";
+    let two =
+        [("tokens:", other), ("name: a,", "organizations: any, name: a,"), ("require: ", "tokens: [b], require: ")];
+    let elsewhere = refused(STORE, "7d", &two);
+    assert!(!elsewhere, "no route takes such a token");
+    assert!(!refused(FILE, "0s", &[]), "a file says nothing of revocations");
+    assert!(!refused(&format!("{WORKOS}, events: 0s"), "0s", &[]), "nor does a server that is not asked for events");
+}
+
 #[test]
 fn the_sidecar_starts_on_nothing_less_than_a_whole_configuration() {
     let broken = GOOD

@@ -29,6 +29,7 @@ use crate::proxy::upstream::UpstreamSettings;
 use crate::rules::{self, RouteTable};
 use crate::telemetry::LogSettings;
 use crate::token;
+use crate::wire::Revocation;
 use crate::yaml::{self, Node, Placed, Problem, Problems};
 
 pub use self::facts::{Facts, Origin, Store, Workos};
@@ -331,6 +332,7 @@ impl Reader<'_> {
         match rules::compile(routes.items(), self.document.get("defaults"), &context) {
             Ok(table) => {
                 self.unkept_promises(&table, facts);
+                self.lives_longer_than_revocations(&table, tokens, facts);
                 Some(table)
             }
             Err(problems) => {
@@ -365,6 +367,32 @@ impl Reader<'_> {
     fn header_prefix(&self) -> String {
         let prefix = self.document.get("header_prefix").and_then(|node| node.read().ok());
         prefix.unwrap_or_else(|| HeaderPolicy::PREFIX.to_owned())
+    }
+
+    /// A revocation is not remembered for longer than tokens may live: one that lived longer would count again.
+    fn lives_longer_than_revocations(&mut self, table: &RouteTable, tokens: &token::Settings, facts: &Facts) {
+        let longest = Revocation::LONGEST_LIFETIME;
+        let is_bounded = |issuer: &token::IssuerSettings| issuer.max_lifetime.is_some_and(|most| most <= longest);
+        if !facts.hear_of_revocations() {
+            return;
+        }
+        for issuer in tokens.issuers.iter().filter(|issuer| !is_bounded(issuer)) {
+            let respects = |route: &&rules::Route| {
+                !route.is_public()
+                    && route.revocations != rules::Revocations::Ignore
+                    && route.tokens.as_ref().is_none_or(|names| names.iter().any(|name| **name == *issuer.name))
+            };
+            let Some(route) = table.routes().iter().find(respects) else { continue };
+            let issuers = self.document.get("tokens").map_or(&[][..], Node::items);
+            let named = |node: &&Node| node.get("name").and_then(Node::as_str) == Some(&*issuer.name);
+            let node = issuers.iter().find(named).unwrap_or(self.document);
+            self.problems.push(node.get("max_lifetime").unwrap_or(node).problem(format!(
+                "`max_lifetime` is 0 or longer than {}: its tokens would count again when their revocation is forgotten, \
+                 unless route `{}` says `revocations: ignore`",
+                humantime::format_duration(longest),
+                route.id,
+            )));
+        }
     }
 
     fn proxy(&mut self, limits: &raw::Limits) -> Option<proxy::Settings> {
