@@ -180,7 +180,7 @@ impl App {
             Arc::clone(&metrics),
             Arc::clone(&clock),
             upstream_names,
-            Arc::clone(&keys),
+            config.built_in,
         );
         let reloader = Arc::new(reloader);
 
@@ -234,10 +234,6 @@ impl App {
         let pages = Arc::new(Admin {
             gate,
             world: Arc::clone(&world),
-            keys: Arc::new({
-                let reloader = Arc::clone(&reloader);
-                move || reloader.keys()
-            }),
             metrics: Arc::clone(&metrics),
             needs_facts,
             reload: Box::new(move || reloader.reload()),
@@ -360,7 +356,8 @@ impl BackgroundService for Upkeep {
             let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
             while hangup.recv().await.is_some() {
                 // What is wrong is in the log.
-                let _ = self.reloader.reload();
+                let reloader = Arc::clone(&self.reloader);
+                let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
             }
         };
         let mut stopped = shutdown.clone();
