@@ -110,7 +110,7 @@ fn f4_what_an_http2_client_may_cost_is_bounded() {
         let settings = payload
             .chunks(6)
             .map(|six| (u16::from_be_bytes([six[0], six[1]]), u32::from_be_bytes([six[2], six[3], six[4], six[5]])));
-        settings.filter(|(name, _)| *name == wanted).map(|(_, value)| value).last()
+        settings.filter(|(name, _)| *name == wanted).map(|(_, value)| value).next_back()
     };
     // RFC 9113 §6.5.2: streams at once, and bytes of a list of fields.
     assert!(setting(3).is_some_and(|streams| streams <= 100), "{payload:?}");
