@@ -182,7 +182,7 @@ impl App {
             Arc::clone(&metrics),
             Arc::clone(&clock),
             upstream_names,
-            Arc::clone(&keys),
+            config.built_in,
         );
         let reloader = Arc::new(reloader);
 
@@ -243,10 +243,6 @@ impl App {
         let pages = Arc::new(Admin {
             gate,
             world: Arc::clone(&world),
-            keys: Arc::new({
-                let reloader = Arc::clone(&reloader);
-                move || reloader.keys()
-            }),
             metrics: Arc::clone(&metrics),
             needs_facts,
             reload: Box::new(move || reloader.reload()),

@@ -432,9 +432,22 @@ struct Running {
 }
 
 impl Running {
+    const ARGUMENTS: [&str; 7] =
+        ["proxy", "--config", "portcullis.yaml", "--log-level", "trace", "--log-format", "json"];
+
     fn start(folder: &Path) -> Self {
-        let arguments = ["proxy", "--config", "portcullis.yaml", "--log-level", "trace", "--log-format", "json"];
-        let mut child = portcullis(folder, &arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        Self::spawned(portcullis(folder, &Self::ARGUMENTS))
+    }
+
+    /// With the root certificates of this file alone.
+    fn with_roots(folder: &Path, roots: &Path) -> Self {
+        let mut command = portcullis(folder, &Self::ARGUMENTS);
+        command.env("SSL_CERT_FILE", roots).env_remove("SSL_CERT_DIR");
+        Self::spawned(command)
+    }
+
+    fn spawned(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap());
         Self { child, lines, seen: String::new() }
     }
@@ -496,4 +509,34 @@ fn h12_a_running_sidecar_reloads_stops_and_logs_no_secret_at_any_level() {
     running.lines.read_to_string(&mut running.seen).unwrap();
     assert!(!running.seen.contains(canary), "{}", running.seen);
     assert!(TcpStream::connect(&address).is_err());
+}
+
+/// A file with one certificate.
+fn root(folder: &Path) -> std::path::PathBuf {
+    let issuer = portcullis::token::Issuer::ephemeral("https://r.test", portcullis::token::Algorithm::RS256).unwrap();
+    let keys: Value = serde_json::from_str(&issuer.jwks().unwrap()).unwrap();
+    let certificate = keys["keys"][0]["x5c"][0].as_str().unwrap();
+    let lines: Vec<&str> = certificate.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let file = folder.join("roots.pem");
+    let text = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"));
+    fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn without_root_certificates_a_reload_to_keys_over_https_is_refused_and_ends_nothing() {
+    let folder = folder(GOOD);
+    let roots = root(folder.path());
+    let mut running = Running::with_roots(folder.path(), &roots);
+    running.line_with("key set loaded");
+    fs::remove_file(roots).unwrap();
+    let over_https = GOOD.replace("jwks_file: jwks.json", "jwks: \"https://a.test/jwks\"");
+    fs::write(folder.path().join("portcullis.yaml"), over_https).unwrap();
+    running.signal("HUP");
+    let line = running.line_with("configuration ");
+    assert!(line.contains("not reloaded") && line.contains("root certificates"), "{line}");
+    // What is in force is kept fresh as before.
+    let other = portcullis::token::Issuer::ephemeral("https://a.test", portcullis::token::Algorithm::ES256).unwrap();
+    fs::write(folder.path().join("jwks.json"), other.jwks().unwrap()).unwrap();
+    running.line_with("key set loaded");
 }

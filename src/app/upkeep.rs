@@ -11,7 +11,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::sleep;
 
 use super::feeding::Upkept;
@@ -53,7 +53,8 @@ impl BackgroundService for Upkeep {
                 let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
                 while hangup.recv().await.is_some() {
                     // What is wrong is in the log.
-                    let _ = reloader.reload();
+                    let reloader = Arc::clone(&reloader);
+                    let _ = spawn_blocking(move || reloader.reload()).await;
                 }
             }
         }));

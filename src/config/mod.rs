@@ -7,6 +7,7 @@ mod facts;
 pub mod issuer;
 mod listeners;
 mod raw;
+mod restart;
 pub mod store;
 mod tests_in_file;
 mod tokens;
@@ -33,6 +34,7 @@ use crate::wire::Revocation;
 use crate::yaml::{self, Node, Placed, Problem, Problems};
 
 pub use self::facts::{Facts, Origin, Store, Workos};
+pub use self::restart::BuiltIn;
 pub use self::tests_in_file::{Expectation, RuleTest};
 
 /// Everything a sidecar runs by.
@@ -66,6 +68,8 @@ pub struct Sidecar {
     pub limits: Limits,
     /// Worker threads of the proxy; `None` = one for each processor.
     pub threads: Option<usize>,
+    /// What of all this takes a restart.
+    pub built_in: BuiltIn,
 }
 
 /// Limits that are kept below the proxy.
@@ -225,6 +229,7 @@ impl Reader<'_> {
                 shutdown_timeout: limits.shutdown_timeout.0,
             },
             threads,
+            built_in: BuiltIn::of(self.document),
         })
     }
 }
