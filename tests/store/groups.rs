@@ -163,7 +163,7 @@ fn members_are_changed_together() {
     });
 }
 
-/// R31, R32: what a group has is there for a new member at once, and gone at once.
+/// R31, R32, R34: what a group has is there for a new member at once, and gone at once.
 #[test]
 fn members_have_what_the_group_has_as_long_as_they_are_in_it() {
     on_every_engine(async |store| {
