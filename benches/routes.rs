@@ -30,8 +30,14 @@ fn table(count: usize) -> RouteTable {
         ));
     }
     let node = parse("routes.yaml", &routes, None).expect("the document is well-formed");
-    let context =
-        Context { upstreams: &[], issuers: &[], facts: true, max_staleness: Duration::from_secs(300), methods: &[] };
+    let context = Context {
+        upstreams: &[],
+        issuers: &[],
+        facts: true,
+        max_staleness: Duration::from_secs(300),
+        methods: &[],
+        own_headers: &[],
+    };
     compile(node.items(), None, &context).expect("the rules are good")
 }
 

@@ -320,7 +320,12 @@ fn token_meters(metrics: &Metrics) -> Meters {
 
 fn tokens(settings: &token::Settings, cache_bytes: u64, keys: &Arc<KeySets>, metrics: &Metrics) -> Tokens {
     let verifier = Cached::new(JwtVerifier::new(Arc::clone(keys)), cache_bytes, token_meters(metrics));
-    Tokens { verifier: Box::new(verifier), settings: settings.clone(), sources: settings.sources() }
+    Tokens {
+        verifier: Box::new(verifier),
+        keys: Arc::clone(keys),
+        settings: settings.clone(),
+        sources: settings.sources(),
+    }
 }
 
 fn server_conf(threads: usize) -> ServerConf {

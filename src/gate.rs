@@ -7,6 +7,7 @@
 mod changes;
 pub mod explain;
 mod forward;
+mod in_force;
 mod revision;
 mod revoked;
 mod summary;
@@ -21,27 +22,28 @@ use http::{HeaderMap, HeaderName, Method, header};
 use tokio::sync::watch;
 
 use crate::domain::{
-    Clock, Decision, Denial, DenyReason, Facts, OrganizationId, Principal, Requirement, Revision, Standing, TokenFault,
-    decide,
+    Caller, Clock, Decision, Denial, DenyReason, Facts, OrganizationId, Principal, Requirement, Revision, Standing,
+    TokenFault, decide,
 };
 use crate::live::{Lookup, View, World};
 use crate::rules::{self, CanonicalPath, Mode, OnStale, Route, RouteMatch, RouteTable, Sources, Verify, single_header};
 use crate::source::Check;
-use crate::telemetry::{Metrics, RouteMeter, RouteMeters};
-use crate::token::{self, CredentialSource, Place, TokenError, TokenVerifier, Verified, credential};
+use crate::telemetry::{Metrics, RouteMeter};
+use crate::token::{Place, TokenError, Verified, credential};
 
+use self::in_force::InForce;
 use self::revision::Waiters;
 
 pub use self::changes::Changes;
 pub use self::forward::Forward;
+pub use self::in_force::{Rules, Tokens};
 pub use self::revision::MIN_REVISION;
 pub use self::summary::{Access, AskSummary, CallerSummary, Explanation, FactsSummary, RouteSummary, WhoAnswer};
 pub use self::who::WhoRequest;
 
 /// Decides requests.
 pub struct Gate {
-    rules: ArcSwap<Rules>,
-    tokens: ArcSwap<Tokens>,
+    in_force: ArcSwap<InForce>,
     world: Arc<World>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -50,33 +52,6 @@ pub struct Gate {
     replaced: watch::Sender<()>,
     /// Asked where a route says `verify: live`.
     check: Option<Arc<dyn Check>>,
-}
-
-/// The rules in force.
-pub struct Rules {
-    table: RouteTable,
-    meters: RouteMeters,
-    /// For each rule, the place of its upstream among all.
-    upstreams: Box<[usize]>,
-    /// Origins whose unsafe requests may carry a cookie credential.
-    csrf_origins: Box<[Box<str>]>,
-}
-
-/// How tokens are found and verified.
-pub struct Tokens {
-    /// Verifies.
-    pub verifier: Box<dyn TokenVerifier>,
-    /// What was configured.
-    pub settings: token::Settings,
-    /// Where credentials may stand, for whichever issuer.
-    pub sources: Vec<CredentialSource>,
-}
-
-impl Tokens {
-    /// Whether the issuer called `name` has its tokens where this credential stood.
-    fn may_stand_at(&self, name: &str, source: &CredentialSource) -> bool {
-        self.sources.len() == 1 || self.settings.issuer(name).is_some_and(|issuer| issuer.from.contains(source))
-    }
 }
 
 /// A request as every door describes it.
@@ -115,7 +90,7 @@ pub enum Verdict {
 /// What became known of a request on the way to its verdict; for the log and the metrics.
 #[derive(Clone, Default)]
 pub struct Trace {
-    rules: Option<Arc<Rules>>,
+    in_force: Option<Arc<InForce>>,
     route: Option<usize>,
     /// The verified caller.
     pub principal: Option<Verified<Principal>>,
@@ -130,37 +105,11 @@ pub struct Trace {
     holds_until: Option<Duration>,
 }
 
-impl Rules {
-    /// Puts `table` in force: `upstreams` are all upstreams' names, in the order in which the door counts them.
-    pub fn new(table: RouteTable, upstreams: &[String], csrf_origins: Vec<String>, metrics: &Metrics) -> Self {
-        let name = |route: &Route| route.upstream.as_deref().unwrap_or(RouteMeters::NONE).to_owned();
-        let meters = RouteMeters::new(
-            metrics,
-            table.routes().iter().map(|route| (&*route.id, route.upstream.as_deref().unwrap_or(RouteMeters::NONE))),
-        );
-        // A name that is not there cannot be: the rules were compiled against the same names. It would lead nowhere.
-        let index =
-            |route: &Route| upstreams.iter().position(|upstream| *upstream == name(route)).unwrap_or(usize::MAX);
-        let upstreams = table.routes().iter().map(index).collect();
-        Self { table, meters, upstreams, csrf_origins: csrf_origins.into_iter().map(Into::into).collect() }
-    }
-
-    /// The rules themselves.
-    pub fn table(&self) -> &RouteTable {
-        &self.table
-    }
-
-    fn upstream(&self, route: &Route) -> usize {
-        self.upstreams.get(route.index).copied().unwrap_or(usize::MAX)
-    }
-}
-
 impl Gate {
     /// A gate that judges by `rules`, `tokens` and the facts of `world`.
     pub fn new(rules: Rules, tokens: Tokens, world: Arc<World>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         Self {
-            rules: ArcSwap::from_pointee(rules),
-            tokens: ArcSwap::from_pointee(tokens),
+            in_force: ArcSwap::from_pointee(InForce { rules, tokens }),
             world,
             clock,
             metrics,
@@ -170,25 +119,25 @@ impl Gate {
         }
     }
 
-    /// Replaces rules and tokens together; requests in flight finish with what they started with.
-    pub fn replace(&self, rules: Rules, tokens: Tokens) {
-        self.tokens.store(Arc::new(tokens));
-        self.rules.store(Arc::new(rules));
-        self.replaced.send_replace(());
-    }
-
-    /// Judges one request, and notes in `trace` what became known of it.
+    /// Judges one request, and notes in `trace` what became known of it. With the trace of a request that was judged without its body it
+    /// is judged by the same rules and tokens again, and nothing else that was known of it counts any more.
     pub async fn check(&self, request: &RequestView<'_>, trace: &mut Trace) -> Verdict {
-        let rules = self.rules.load_full();
-        trace.rules = Some(Arc::clone(&rules));
-        match self.walk(&rules, request, trace).await {
+        let in_force = trace.in_force.take().unwrap_or_else(|| self.in_force.load_full());
+        *trace = Trace { in_force: Some(Arc::clone(&in_force)), ..Trace::new(trace.detailed) };
+        match self.walk(&in_force, request, trace).await {
             Ok(verdict) => verdict,
-            Err(denial) => self.refuse(&rules, request, denial, trace),
+            Err(denial) => refuse(&in_force, request, denial, trace),
         }
     }
 
     /// From the target to the verdict; whatever refuses on the way may still be overridden by shadow mode.
-    async fn walk(&self, rules: &Arc<Rules>, request: &RequestView<'_>, trace: &mut Trace) -> Result<Verdict, Denial> {
+    async fn walk(
+        &self,
+        in_force: &Arc<InForce>,
+        request: &RequestView<'_>,
+        trace: &mut Trace,
+    ) -> Result<Verdict, Denial> {
+        let rules = &in_force.rules;
         let (raw_path, query) = split_target(request.target);
         let path = rules.table.path(raw_path)?;
         let found = find(&rules.table, request, &path)?;
@@ -200,7 +149,7 @@ impl Gate {
         let principal = if found.is_preflight() || route.is_public() {
             None
         } else {
-            Some(self.identify(rules, request, route, trace)?)
+            Some(self.identify(in_force, request, route, trace)?)
         };
         let body = match request.body {
             Some(bytes) if found.needs_body() => Some(found.read_body(bytes)?),
@@ -235,38 +184,32 @@ impl Gate {
         if let Some(questions) = &questions {
             self.verify(questions).await?;
         }
+        if let Some(principal) = &principal {
+            // Facts, a revision or the server may have been waited for, and what was waited for may be a revocation.
+            revoked::check(&self.world, &*self.clock, route, principal, trace)?;
+        }
         let target = forward::target(request, &path, query);
-        let rules = Arc::clone(rules);
         Ok(Verdict::Forward(Forward {
             permit,
             target,
-            rules,
+            in_force: Arc::clone(in_force),
             route: route.index,
             principal: principal.clone(),
             membership,
             revision: trace.revision,
-            credential_headers: if found.is_preflight() { self.credential_headers() } else { Box::default() },
+            credential_headers: if found.is_preflight() { in_force.credential_headers() } else { Box::default() },
         }))
-    }
-
-    fn credential_headers(&self) -> Box<[HeaderName]> {
-        let tokens = self.tokens.load();
-        let header = |source: &CredentialSource| match source {
-            CredentialSource::Header(name) => Some(name.clone()),
-            CredentialSource::Cookie(_) => None,
-        };
-        tokens.sources.iter().filter_map(header).collect()
     }
 
     /// Finds and verifies the credential, and holds it against what the route accepts.
     fn identify(
         &self,
-        rules: &Rules,
+        in_force: &InForce,
         request: &RequestView<'_>,
         route: &Route,
         trace: &mut Trace,
     ) -> Result<Verified<Principal>, Denial> {
-        let tokens = self.tokens.load();
+        let InForce { rules, tokens } = in_force;
         let found = credential::find(request.headers, &tokens.sources)
             .map_err(|ambiguous| Denial::because(DenyReason::AmbiguousCredentials, ambiguous.to_string()))?;
         let credential = found.ok_or_else(|| Denial::new(DenyReason::MissingToken))?;
@@ -280,7 +223,7 @@ impl Gate {
         if credential.place() == Place::Cookie {
             same_site(request, &rules.csrf_origins)?;
         }
-        route.accepts(&principal, request.method)?;
+        route.accepts(&principal, request.method, request.is_upgrade)?;
         Ok(principal)
     }
 
@@ -298,6 +241,24 @@ impl Gate {
         let Some(organization) = organization.filter(|_| requirement.consults_facts()) else {
             return Ok((decide(requirement, caller, Facts::Unavailable), None));
         };
+        match self.facts(route, organization, request, trace).await {
+            Ok(view) => Ok((decide(requirement, caller, view.facts()), Some(view))),
+            Err(outage) => {
+                let decision = without_facts(requirement, caller, outage)?;
+                (trace.revision, trace.facts_age) = (None, None);
+                Ok((decision, None))
+            }
+        }
+    }
+
+    /// The facts of `organization`: there, as new as the client asks for, and as fresh as the route does.
+    async fn facts(
+        &self,
+        route: &Route,
+        organization: &OrganizationId,
+        request: &RequestView<'_>,
+        trace: &mut Trace,
+    ) -> Result<View, Denial> {
         let wanted = revision::wanted(request.headers)?;
         if let Some(wanted) = wanted {
             self.waiters.until(&self.world, wanted, &self.metrics).await?;
@@ -312,8 +273,7 @@ impl Gate {
         }
         trace.revision = Some(view.revision());
         self.fresh_enough(route, &view, trace)?;
-        let decision = decide(requirement, caller, view.facts());
-        Ok((decision, Some(view)))
+        Ok(view)
     }
 
     /// Waits, a bounded time, until what is known of `organization` is in memory. Returns at once when it is.
@@ -332,45 +292,61 @@ impl Gate {
         let uptime = self.clock.uptime();
         let freshness = view.freshness(uptime);
         trace.facts_age = freshness.age;
-        let bound = match route.on_stale {
-            OnStale::Deny => route.max_staleness,
-            OnStale::Serve => route.max_staleness.max(route.serve_until),
-        };
-        trace.holds_for(bound.saturating_sub(freshness.age.unwrap_or_default()), uptime);
         match freshness.standing(route.max_staleness) {
-            Standing::Fresh => return Ok(()),
-            Standing::Degraded => {}
+            Standing::Fresh => {}
+            Standing::Degraded => self.metrics.degraded_decisions.inc(),
             Standing::Stale => {
                 let served =
                     route.on_stale == OnStale::Serve && freshness.age.is_some_and(|age| age <= route.serve_until);
                 if !served {
                     return Err(Denial::new(DenyReason::FactsStale));
                 }
+                self.metrics.degraded_decisions.inc();
             }
         }
-        self.metrics.degraded_decisions.inc();
+        let bound = match route.on_stale {
+            OnStale::Deny => route.max_staleness,
+            OnStale::Serve => route.max_staleness.max(route.serve_until),
+        };
+        trace.holds_for(bound.saturating_sub(freshness.age.unwrap_or_default()), uptime);
         Ok(())
     }
+}
 
-    /// A denial, unless the route only watches.
-    fn refuse(&self, rules: &Arc<Rules>, request: &RequestView<'_>, denial: Denial, trace: &mut Trace) -> Verdict {
-        let route = trace.route.and_then(|index| rules.table.routes().get(index));
-        let Some(route) = route.filter(|route| route.mode == Mode::Shadow) else { return Verdict::Refuse(denial) };
-        let permit = match denial.overridden() {
-            Ok(permit) => permit,
-            Err(denial) => return Verdict::Refuse(denial),
-        };
-        let (raw_path, query) = split_target(request.target);
-        let Ok(path) = rules.table.path(raw_path) else {
-            return Verdict::Refuse(Denial::because(DenyReason::Internal, "a judged path became ambiguous"));
-        };
-        let target = forward::target(request, &path, query);
-        let principal = trace.principal.clone();
-        let membership = principal.as_ref().and_then(|principal| principal.membership.clone());
-        let (rules, route) = (Arc::clone(rules), route.index);
-        let (revision, credential_headers) = (trace.revision, Box::default());
-        Verdict::Forward(Forward { permit, target, rules, route, principal, membership, revision, credential_headers })
+/// What is decided when facts would be consulted and cannot be had: what the token alone answers, and otherwise `outage`.
+fn without_facts(
+    requirement: &Requirement<'_>,
+    caller: Option<Caller<'_>>,
+    outage: Denial,
+) -> Result<Decision, Denial> {
+    if !outage.reason.is_outage() {
+        return Err(outage);
     }
+    match decide(requirement, caller, Facts::Unavailable) {
+        Decision::Deny(denial) if denial.reason.is_outage() => Err(outage),
+        decided => Ok(decided),
+    }
+}
+
+/// A denial, unless the route only watches.
+fn refuse(in_force: &Arc<InForce>, request: &RequestView<'_>, denial: Denial, trace: &Trace) -> Verdict {
+    let rules = &in_force.rules;
+    let route = trace.route.and_then(|index| rules.table.routes().get(index));
+    let Some(route) = route.filter(|route| route.mode == Mode::Shadow) else { return Verdict::Refuse(denial) };
+    let permit = match denial.overridden() {
+        Ok(permit) => permit,
+        Err(denial) => return Verdict::Refuse(denial),
+    };
+    let (raw_path, query) = split_target(request.target);
+    let Ok(path) = rules.table.path(raw_path) else {
+        return Verdict::Refuse(Denial::because(DenyReason::Internal, "a judged path became ambiguous"));
+    };
+    let target = forward::target(request, &path, query);
+    let principal = trace.principal.clone();
+    let membership = principal.as_ref().and_then(|principal| principal.membership.clone());
+    let (in_force, route) = (Arc::clone(in_force), route.index);
+    let (revision, credential_headers) = (trace.revision, Box::default());
+    Verdict::Forward(Forward { permit, target, in_force, route, principal, membership, revision, credential_headers })
 }
 
 impl Trace {
@@ -411,13 +387,13 @@ impl Trace {
 
     /// Lets `record` use the meter of the route, or of no route.
     pub fn meter(&self, record: impl FnOnce(&RouteMeter)) {
-        if let Some(rules) = &self.rules {
-            record(rules.meters.at(self.route));
+        if let Some(in_force) = &self.in_force {
+            record(in_force.rules.meters.at(self.route));
         }
     }
 
     fn route(&self) -> Option<&Route> {
-        self.rules.as_ref()?.table.routes().get(self.route?)
+        self.in_force.as_ref()?.rules.table.routes().get(self.route?)
     }
 }
 
@@ -434,6 +410,10 @@ fn find<'t, 'p>(
     path: &'p CanonicalPath<'p>,
 ) -> Result<Option<RouteMatch<'t, 'p>>, Denial> {
     match table.find_preflight(request.method, request.host, path, request.headers)? {
+        // It shows no token, and what it would open is not judged again.
+        Some(_) if request.is_upgrade => {
+            Err(Denial::because(DenyReason::BadRequest, "a preflight that asks for an upgrade"))
+        }
         Some(preflight) => Ok(Some(preflight)),
         None => table.find(request.method, request.host, path, request.headers),
     }

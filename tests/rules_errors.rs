@@ -18,6 +18,7 @@ fn compiled(document: &str, facts: bool, upstreams: &[&str]) -> Result<RouteTabl
         facts,
         max_staleness: Duration::from_secs(300),
         methods: &methods,
+        own_headers: &["x-portcullis-".to_owned(), "x-request-id".to_owned()],
     };
     compile(node.get("routes").map_or(&[], |routes| routes.items()), node.get("defaults"), &context)
 }
@@ -168,13 +169,50 @@ fn what_a_match_says_is_judged_in_itself() {
         ("path: /a, hosts: []", "2:65: no hosts; leave the key out for all"),
         ("path: /a, headers: {'a b': c}", "2:75: `a b: c` is not a header and its value"),
         ("path: /a, headers: {host: c}", "2:74: header `host` as a condition; use `hosts`"),
-        ("path: /a, headers: {x-a: b, X_A: c}", "2:81: header `X_A` a second time; case, `-` and `_` do not count"),
+        (
+            "path: /a, headers: {x-a: b, X_A: c}",
+            "2:81: header `X_A` a second time; only letters and digits count, in any case",
+        ),
         ("path: /a, headers: {a: 1}", "2:71: expected a string, found the number `1`"),
         ("path: '/a/{b}/{b}'", "2:54: capture `b` stands twice in the path"),
     ] {
         let found = one(matching);
         assert_eq!(found, [format!("c.yaml:{problem}")], "{matching}");
     }
+}
+
+#[test]
+fn c1_c9_no_rule_looks_at_what_any_client_could_have_sent() {
+    let names = [
+        "X-Forwarded-Proto",
+        "x_forwarded.host",
+        "x-real-ip",
+        "Forwarded",
+        "x-original-url",
+        "x-http-method-override",
+        "x-portcullis-user",
+        "X_Portcullis.Role",
+        "x-request-id",
+    ];
+    for name in names {
+        let says = |name: &str| {
+            format!(
+                "header `{name}` is what a proxy says, or we do, and any client could send it; no rule may look at it"
+            )
+        };
+        let condition =
+            format!("routes:\n- {{id: r, upstream: app, public: true, match: {{path: /a, headers: {{{name}: a}}}}}}\n");
+        let [found] = problems(&condition).try_into().unwrap();
+        assert!(found.ends_with(&says(name)), "{found}");
+        let rest = format!("require: 'a:b', resource: {{type: t, id: '{{header.{name}}}'}}");
+        let value = format!("routes:\n- {{id: r, upstream: app, match: {{path: /a}}, {rest}}}\n");
+        let [found] = problems(&value).try_into().unwrap();
+        let folded = name.to_lowercase().replace(['_', '.'], "-");
+        assert!(found.ends_with(&says(&folded)), "{found}");
+    }
+    table(
+        "routes:\n- {id: r, upstream: app, public: true, weaker: acknowledged, match: {path: /a, headers: {x-team: a}}}\n",
+    );
 }
 
 #[test]

@@ -24,6 +24,7 @@ fn table_for(readings: &[(&str, PathReading)], routes: &str) -> Result<RouteTabl
         facts: true,
         max_staleness: Duration::from_secs(300),
         methods: &[],
+        own_headers: &[],
     };
     compile(node.items(), None, &context)
 }

@@ -18,6 +18,7 @@ fn table(routes: &str) -> RouteTable {
         facts: true,
         max_staleness: Duration::from_secs(300),
         methods: &[],
+        own_headers: &[],
     };
     compile(node.items(), None, &context).unwrap_or_else(|problems| panic!("{problems}"))
 }
@@ -301,7 +302,7 @@ fn a_route_takes_only_the_tokens_it_accepts() {
     let accepts = |route: &str, principal: &Principal, method: &Method| match table
         .route(route)
         .unwrap()
-        .accepts(principal, method)
+        .accepts(principal, method, false)
     {
         Ok(()) => true,
         Err(denial) => {

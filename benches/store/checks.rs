@@ -8,7 +8,7 @@ use super::target::{Client, Target, clients};
 use super::{Scale, company, statistics};
 
 /// Connections that take turns, so that a slow answer does not hold up the next question.
-const CONNECTIONS: u32 = 16;
+const CONNECTIONS: usize = 16;
 
 pub fn measure(database: &str, assignments: usize, scale: Scale) {
     let projects = assignments.isqrt().max(1);
@@ -21,25 +21,36 @@ pub fn measure(database: &str, assignments: usize, scale: Scale) {
         println!("check, {assignments} assignments: first answer, which loads the organization, {:?}", begin.elapsed());
         let mut asked = tokio::task::JoinSet::new();
         let company = std::sync::Arc::new(company);
-        let begin = tokio::time::Instant::now();
-        for place in 0..CONNECTIONS {
+        let mut turns = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let (turn, mut due) = tokio::sync::mpsc::unbounded_channel::<(usize, Instant)>();
+            turns.push(turn);
             let company = std::sync::Arc::clone(&company);
             let mut client = Client::connect(target.address).await;
             asked.spawn(async move {
-                let apart = Duration::from_secs(1) * CONNECTIONS / scale.rate;
-                let mut due = begin + Duration::from_secs(1) / scale.rate * place;
-                let (mut times, mut number) = (Vec::new(), place as usize);
-                while due < begin + scale.span {
-                    tokio::time::sleep_until(due).await;
+                let mut times = Vec::new();
+                while let Some((number, due)) = due.recv().await {
                     ask(&mut client, &company, number).await;
                     times.push(due.elapsed());
-                    due += apart;
-                    number += 7919;
                 }
                 times
             });
         }
-        asked.join_all().await.concat()
+        // A thread that sleeps is more punctual than the runtime's timers, which count in milliseconds.
+        let pace = std::thread::spawn(move || {
+            let begin = Instant::now();
+            for (number, turn) in turns.iter().cycle().enumerate() {
+                let due = begin + Duration::from_secs(1) / scale.rate * u32::try_from(number).unwrap();
+                if due > begin + scale.span {
+                    return;
+                }
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+                turn.send((number * 7919, due)).unwrap();
+            }
+        });
+        let times = asked.join_all().await.concat();
+        pace.join().unwrap();
+        times
     });
     println!("check, {assignments} assignments, {} per second: {}", scale.rate, statistics::spread(times));
 }

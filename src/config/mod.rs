@@ -314,12 +314,14 @@ impl Reader<'_> {
             .collect();
         let issuers: Vec<String> = tokens.issuers.iter().map(|issuer| issuer.name.to_string()).collect();
         let methods: Vec<Placed<String>> = self.part("methods").unwrap_or_default();
+        let own_headers = HeaderPolicy::own(&self.header_prefix());
         let context = rules::Context {
             upstreams: &upstreams,
             issuers: &issuers,
             facts: facts.exist(),
             max_staleness: facts.max_staleness,
             methods: &methods,
+            own_headers: &own_headers,
         };
         let Some(routes) = self.document.get("routes").filter(|routes| routes.is_sequence()) else {
             self.problem_at("routes", "`routes` is missing, expected a list of rules");
@@ -356,6 +358,12 @@ impl Reader<'_> {
                 self.problems.push(route.place.problem(format!("route `{}`: {message}", route.id)));
             }
         }
+    }
+
+    /// How the identity headers begin; what is wrong with it is said by [`Self::proxy`].
+    fn header_prefix(&self) -> String {
+        let prefix = self.document.get("header_prefix").and_then(|node| node.read().ok());
+        prefix.unwrap_or_else(|| HeaderPolicy::PREFIX.to_owned())
     }
 
     fn proxy(&mut self, limits: &raw::Limits) -> Option<proxy::Settings> {

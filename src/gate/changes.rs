@@ -35,6 +35,6 @@ impl Gate {
 
     /// Grows whenever a key was added, changed or taken away.
     fn keys_generation(&self) -> u64 {
-        self.tokens.load().verifier.generation()
+        self.in_force.load().tokens.verifier.generation()
     }
 }

@@ -4,14 +4,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::in_force::InForce;
 use super::summary::{CallerSummary, Explanation, FactsSummary, RouteSummary, asks};
-use super::{Gate, RequestView, Rules, Trace, find, revision, split_target, verify};
+use super::{Gate, RequestView, Trace, find, revision, revoked, split_target, verify, without_facts};
 use crate::domain::{
     Decision, Denial, DenyReason, Facts, Grounds, MembershipId, OrganizationId, Principal, Requirement, UnixSeconds,
     decide,
 };
 use crate::live::{Lookup, Summary, View};
-use crate::rules::{Route, RouteMatch, Sources};
+use crate::rules::{Route, RouteMatch, Sources, body_is_readable};
 
 /// One request, as a person describes it.
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -28,7 +29,7 @@ pub struct ExplainRequest {
     pub token: Option<String>,
     /// A membership to ask for: its roles of now stand for the claims of its token.
     pub membership: Option<MembershipId>,
-    /// The body, for rules that take values from it.
+    /// The body, for rules that take values from it; JSON, unless a `content-type` says something else.
     pub body: Option<String>,
 }
 
@@ -102,6 +103,9 @@ impl Question {
             let value = HeaderValue::from_str(&format!("Bearer {token}"));
             headers.append(header::AUTHORIZATION, value.map_err(|_| QuestionError::Header("token".to_owned()))?);
         }
+        if request.body.is_some() && !headers.contains_key(header::CONTENT_TYPE) {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
         Ok(Self { method, host, target, headers, body: request.body.clone().map(String::into_bytes) })
     }
 
@@ -153,9 +157,9 @@ impl Gate {
 
     /// As [`Gate::explain`], for a caller whose claims are given instead of a token: rule tests.
     pub async fn explain_as(&self, request: &RequestView<'_>, assumed: Option<&Principal>) -> Explanation {
-        let rules = self.rules.load_full();
+        let in_force = self.in_force.load_full();
         let mut explanation = Explanation::empty();
-        let result = self.steps(&rules, request, assumed, &mut explanation).await;
+        let result = self.steps(&in_force, request, assumed, &mut explanation).await;
         let denial = match result {
             Ok(grounds) => {
                 explanation.outcome = "allow";
@@ -183,11 +187,12 @@ impl Gate {
 
     async fn steps(
         &self,
-        rules: &Rules,
+        in_force: &InForce,
         request: &RequestView<'_>,
         assumed: Option<&Principal>,
         explanation: &mut Explanation,
     ) -> Result<&'static str, Denial> {
+        let rules = &in_force.rules;
         let (raw_path, query) = split_target(request.target);
         let path = rules.table.path(raw_path)?;
         let found = find(&rules.table, request, &path)?.ok_or_else(|| Denial::new(DenyReason::NoRoute))?;
@@ -199,10 +204,10 @@ impl Gate {
         let principal: Option<&Principal> = if found.is_preflight() || route.is_public() {
             None
         } else if let Some(assumed) = assumed {
-            route.accepts(assumed, request.method)?;
+            route.accepts(assumed, request.method, request.is_upgrade)?;
             Some(assumed)
         } else {
-            let identified = self.identify(rules, request, route, &mut trace);
+            let identified = self.identify(in_force, request, route, &mut trace);
             explanation.caller = trace.principal.as_deref().map(CallerSummary::of);
             verified = identified?;
             Some(&verified)
@@ -219,12 +224,18 @@ impl Gate {
             // As for a request: what the body cannot change is decided before it is read.
             let requirement = found.requirement_before_body(&sources)?;
             self.weigh(&requirement, route, principal, request, explanation).await?;
+            body_is_readable(request.headers)?;
             let bytes = request.body.ok_or_else(|| Denial::because(DenyReason::BadValue, "the rule reads a body"))?;
             body = found.read_body(bytes)?;
             sources.body = Some(&body);
         }
         let requirement = found.requirement(&sources)?;
-        self.weigh(&requirement, route, principal, request, explanation).await
+        let grounds = self.weigh(&requirement, route, principal, request, explanation).await?;
+        if let Some(principal) = principal.filter(|_| assumed.is_none()) {
+            // As for a request: once more after the last wait.
+            revoked::check(&self.world, &*self.clock, route, principal, &mut trace)?;
+        }
+        Ok(grounds)
     }
 
     /// Decides `requirement` on the facts in force, and notes what it was decided on.
@@ -237,26 +248,20 @@ impl Gate {
         explanation: &mut Explanation,
     ) -> Result<&'static str, Denial> {
         let organization = principal.and_then(|principal| principal.organization.as_ref());
-        let view = match organization.filter(|_| requirement.consults_facts()) {
-            Some(organization) => {
-                self.resident(organization).await?;
-                self.ready(organization)
-            }
-            None => None,
+        let caller = principal.map(Principal::caller);
+        let (view, decision) = match organization.filter(|_| requirement.consults_facts()) {
+            Some(organization) => match self.facts_now(route, organization, request, explanation).await {
+                Ok(view) => {
+                    let decision = decide(requirement, caller, view.facts());
+                    (Some(view), Ok(decision))
+                }
+                Err(outage) => (None, without_facts(requirement, caller, outage)),
+            },
+            None => (None, Ok(decide(requirement, caller, Facts::Unavailable))),
         };
-        if let Some(view) = &view {
-            let mut trace = Trace::default();
-            let fresh = self.fresh_enough(route, view, &mut trace);
-            let age_ms = trace.facts_age.map(|age| age.as_millis());
-            explanation.facts = Some(FactsSummary { revision: view.revision().to_string(), age_ms });
-            fresh?;
-            if let Some(wanted) = revision::wanted(request.headers)? {
-                revision::reached(&self.world, wanted)?;
-            }
-        }
         let facts = view.as_ref().map_or(Facts::Unavailable, View::facts);
         explanation.asks = asks(requirement, principal, facts);
-        let permit = match decide(requirement, principal.map(Principal::caller), facts) {
+        let permit = match decision? {
             Decision::Allow(permit) => permit,
             Decision::Deny(denial) => return Err(denial),
         };
@@ -277,9 +282,31 @@ impl Gate {
         })
     }
 
+    /// The facts of `organization`, as a request would have them, but for the time that it waits for a revision.
+    async fn facts_now(
+        &self,
+        route: &Route,
+        organization: &OrganizationId,
+        request: &RequestView<'_>,
+        explanation: &mut Explanation,
+    ) -> Result<View, Denial> {
+        if let Some(wanted) = revision::wanted(request.headers)? {
+            revision::reached(&self.world, wanted)?;
+        }
+        self.resident(organization).await?;
+        let view = self.ready(organization);
+        let view =
+            view.ok_or_else(|| Denial::because(DenyReason::FactsUnavailable, "the organization had to leave again"))?;
+        let mut trace = Trace::default();
+        let fresh = self.fresh_enough(route, &view, &mut trace);
+        let age_ms = trace.facts_age.map(|age| age.as_millis());
+        explanation.facts = Some(FactsSummary { revision: view.revision().to_string(), age_ms });
+        fresh.map(|()| view)
+    }
+
     /// The compiled rules, for people.
     pub fn routes(&self) -> Vec<RouteSummary> {
-        self.rules.load().table.routes().iter().map(RouteSummary::of).collect()
+        self.in_force.load().rules.table.routes().iter().map(RouteSummary::of).collect()
     }
 
     /// The facts in force, for people.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use http::HeaderName;
 
-use super::{RequestView, Rules};
+use super::RequestView;
+use super::in_force::InForce;
 use crate::domain::{Grounds, MembershipId, Permit, Principal, Revision};
 use crate::live::View;
 use crate::rules::{CanonicalPath, Route};
@@ -15,7 +16,7 @@ use crate::token::Verified;
 pub struct Forward {
     pub(super) permit: Permit,
     pub(super) target: Option<Box<[u8]>>,
-    pub(super) rules: Arc<Rules>,
+    pub(super) in_force: Arc<InForce>,
     pub(super) route: usize,
     pub(super) principal: Option<Verified<Principal>>,
     pub(super) membership: Option<MembershipId>,
@@ -31,7 +32,7 @@ impl Forward {
 
     /// The place of the upstream among all.
     pub fn upstream(&self) -> usize {
-        self.route().map_or(usize::MAX, |route| self.rules.upstream(route))
+        self.route().map_or(usize::MAX, |route| self.in_force.rules.upstream(route))
     }
 
     /// The id of the rule.
@@ -84,7 +85,7 @@ impl Forward {
     }
 
     fn route(&self) -> Option<&Route> {
-        self.rules.table.routes().get(self.route)
+        self.in_force.rules.table.routes().get(self.route)
     }
 }
 

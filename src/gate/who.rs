@@ -37,7 +37,8 @@ impl Gate {
     /// # Errors
     /// [`QuestionError`] when the question makes no sense, or the request does not say which resource it is about.
     pub fn who(&self, request: &WhoRequest) -> Result<WhoAnswer, QuestionError> {
-        let rules = self.rules.load_full();
+        let in_force = self.in_force.load_full();
+        let rules = &in_force.rules;
         let asked = ExplainRequest { method: request.method.clone(), url: request.url.clone(), ..Default::default() };
         let question = Question::new(&asked)?;
         let view = question.view();

@@ -9,6 +9,7 @@ use pingora::http::RequestHeader;
 use smallvec::SmallVec;
 
 use crate::gate::{Forward, MIN_REVISION};
+use crate::rules::{Misleading, fold_byte, fold_header, misleading};
 
 /// The most bytes a header of ours may carry; longer values are left out.
 const MAX_VALUE_BYTES: usize = 4 * 1024;
@@ -16,36 +17,6 @@ const MAX_VALUE_BYTES: usize = 4 * 1024;
 /// What is percent-encoded in our values: everything a header cannot carry, and `%` and `,` so that values and lists read back.
 const ENCODED: &AsciiSet = &CONTROLS.add(b' ').add(b'%').add(b',').add(b'"');
 
-/// Headers by which a client could make an upstream see another request than the one judged, folded (`-` for `_`, lower-case).
-/// `x-forwarded-…` goes as a whole.
-const MISLEADING: [&str; 24] = [
-    "cluster-client-ip",
-    "forwarded",
-    "front-end-https",
-    "proxy",
-    "true-client-ip",
-    "x-arr-ssl",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-envoy-external-address",
-    "x-envoy-internal",
-    "x-envoy-original-path",
-    "x-host",
-    "x-http-host-override",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-host",
-    "x-original-method",
-    "x-original-path",
-    "x-original-uri",
-    "x-original-url",
-    "x-real-ip",
-    "x-rewrite-uri",
-    "x-rewrite-url",
-];
-const MISLEADING_SCHEMES: [&str; 2] = ["x-scheme", "x-url-scheme"];
-const FORWARDED: &str = "x-forwarded-";
 /// The header that names a request, towards upstream and client.
 pub const REQUEST_ID: &str = "x-request-id";
 /// How many fields besides the identity are set on every request: the request id, and `x-forwarded-…`.
@@ -128,8 +99,13 @@ impl HeaderPolicy {
             .iter()
             .map(|&header| Ok((header, HeaderName::try_from(format!("{prefix}-{}", header.suffix()))?)))
             .collect::<Result<_, http::header::InvalidHeaderName>>()?;
-        let prefix = fold(prefix.as_bytes()).chain([b'-']).map(char::from).collect();
+        let prefix = format!("{}-", fold_header(prefix));
         Ok(Self { prefix, identity, forward_token })
+    }
+
+    /// The names that are ours alone with such a prefix, folded; one that ends in `-` is how several begin.
+    pub fn own(prefix: &str) -> [String; 3] {
+        [format!("{}-", fold_header(prefix)), MIN_REVISION.to_owned(), REQUEST_ID.to_owned()]
     }
 
     /// Turns `request`, a copy of the client's, into what the upstream is sent.
@@ -158,8 +134,8 @@ impl HeaderPolicy {
         })
     }
 
-    /// Removes what the client must not say: our own names in every spelling, from peers that are not trusted whatever could make the
-    /// upstream see another request, and credentials that the upstream is not to have.
+    /// Removes what the client must not say: our own names in every spelling, whatever could make the upstream see another request, from
+    /// peers that are not trusted what tells of the hop before, and credentials that the upstream is not to have.
     fn strip(&self, headers: &mut HeaderMap, forward: &Forward, peer: Peer) {
         let forged: SmallVec<[HeaderName; 4]> =
             headers.keys().filter(|name| self.is_forged(name.as_str(), peer.is_trusted)).cloned().collect();
@@ -180,17 +156,17 @@ impl HeaderPolicy {
     }
 
     fn is_forged(&self, name: &str, is_trusted: bool) -> bool {
-        let is = |other: &str| name.len() == other.len() && fold(name.as_bytes()).eq(other.bytes());
-        let begins =
-            |prefix: &str| name.len() >= prefix.len() && fold(name.as_bytes()).take(prefix.len()).eq(prefix.bytes());
+        let folded = || name.bytes().map(fold_byte);
+        let is = |other: &str| name.len() == other.len() && folded().eq(other.bytes());
+        let begins = |prefix: &str| name.len() >= prefix.len() && folded().take(prefix.len()).eq(prefix.bytes());
         if begins(&self.prefix) || is(MIN_REVISION) || is(REQUEST_ID) {
             return true;
         }
-        if is_trusted {
-            return false;
+        match misleading(name) {
+            Some(Misleading::Request) => true,
+            Some(Misleading::Hop) => !is_trusted,
+            None => false,
         }
-        let suspicious = matches!(name.as_bytes().first(), Some(b'x' | b'f' | b'c' | b't' | b'p'));
-        suspicious && (begins(FORWARDED) || MISLEADING.iter().chain(&MISLEADING_SCHEMES).any(|other| is(other)))
     }
 }
 
@@ -298,11 +274,6 @@ fn list<'a>(items: impl Iterator<Item = &'a str>) -> Option<HeaderValue> {
         value.extend(utf8_percent_encode(item, ENCODED));
     }
     if value.is_empty() { None } else { HeaderValue::try_from(value).ok() }
-}
-
-/// A header name as careless upstreams read it: CGI, WSGI and PHP cannot tell `_` from `-`, nor upper case from lower.
-fn fold(name: &[u8]) -> impl Iterator<Item = u8> + '_ {
-    name.iter().map(|&byte| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() })
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ pub struct Settings {
     pub head: HeadLimits,
     /// Header policy towards upstreams.
     pub headers: HeaderPolicy,
-    /// Peers whose `x-forwarded-…` headers are believed.
+    /// Peers that are believed what they say of the hop before: `x-forwarded-for`, `x-real-ip` and the like.
     pub trusted_proxies: Vec<IpNet>,
 }
 

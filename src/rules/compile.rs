@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::RouteTable;
 use super::host::{HostId, HostIndex};
 use super::method::{MethodCondition, Methods};
+use super::misleading::misleading;
 use super::pattern::PathPattern;
 use super::route::{ClaimCondition, Impersonation, Route};
 use super::spec::{DefaultsSpec, EncodedSlash, PathReading, RouteSpec, Weaker};
@@ -41,6 +42,21 @@ pub struct Context<'a> {
     pub max_staleness: Duration,
     /// Methods beyond the IANA registry.
     pub methods: &'a [Placed<String>],
+    /// Headers of ours, which clients cannot send, folded ([`super::fold_header`]). One that ends in `-` is how several begin.
+    pub own_headers: &'a [String],
+}
+
+impl Context<'_> {
+    /// Whether clients' headers of this name are taken away before a request is forwarded, so that no rule may go by them either.
+    fn takes_away(&self, folded: &str) -> bool {
+        let is_own = |own: &String| if own.ends_with('-') { folded.starts_with(own.as_str()) } else { folded == own };
+        misleading(folded).is_some() || self.own_headers.iter().any(is_own)
+    }
+}
+
+/// Why a rule may not look at such a header.
+fn taken_away(name: &str) -> String {
+    format!("header `{name}` is what a proxy says, or we do, and any client could send it; no rule may look at it")
 }
 
 /// An upstream as far as rules are concerned.
@@ -347,7 +363,15 @@ impl Compiler<'_> {
 
     fn template(&mut self, text: &Placed<String>, pattern: &PathPattern) -> Option<Template> {
         match Template::parse(text, pattern, &mut self.pointers) {
-            Ok(template) => Some(template),
+            Ok(template) => {
+                let header = |source: &Source| match source {
+                    Source::Header(name) if self.context.takes_away(name) => Some(taken_away(name)),
+                    _ => None,
+                };
+                let problems: Vec<String> = template.sources().filter_map(header).collect();
+                problems.into_iter().for_each(|problem| self.problem(&text.place, problem));
+                Some(template)
+            }
             Err(error) => {
                 self.problem(&text.place, error.to_string());
                 None

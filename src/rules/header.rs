@@ -35,9 +35,15 @@ pub(super) enum Relation {
     Crossing,
 }
 
-/// Header names are one when they differ in case or in `-` and `_` only: many upstreams cannot tell them apart.
+/// A byte of a header name as careless upstreams read it: CGI and WSGI cannot tell `_` from `-` nor upper case from lower, PHP takes `.`
+/// for `_`, some gateways take whatever is no letter and no digit for it.
+pub fn fold_byte(byte: u8) -> u8 {
+    if byte.is_ascii_alphanumeric() { byte.to_ascii_lowercase() } else { b'-' }
+}
+
+/// A header name with every byte folded ([`fold_byte`]): two that fold to the same are one.
 pub fn fold_header(name: &str) -> String {
-    name.to_ascii_lowercase().replace('_', "-")
+    name.bytes().map(fold_byte).map(char::from).collect()
 }
 
 /// The one value of the header that folds to `folded`.
@@ -47,8 +53,7 @@ pub fn fold_header(name: &str) -> String {
 pub fn single_header<'h>(headers: &'h HeaderMap, folded: &str) -> Result<Option<&'h HeaderValue>, RepeatedHeader> {
     let same = |name: &HeaderName| {
         let name = name.as_str().as_bytes();
-        let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-        name.len() == folded.len() && name.iter().map(fold).eq(folded.bytes())
+        name.len() == folded.len() && name.iter().copied().map(fold_byte).eq(folded.bytes())
     };
     let mut values = headers.iter().filter_map(|(name, value)| same(name).then_some(value));
     let first = values.next();
@@ -167,7 +172,7 @@ mod tests {
         assert_eq!(condition.holds(&headers), Ok(false));
         headers.append("x-api_version", HeaderValue::from_static("2"));
         assert_eq!(condition.holds(&headers), Ok(true));
-        headers.append("x_api_version", HeaderValue::from_static("2"));
+        headers.append("x_api.version", HeaderValue::from_static("2"));
         assert_eq!(condition.holds(&headers).unwrap_err().reason, DenyReason::BadRequest);
         for (name, value) in [("a b", "c"), ("", "c"), ("a", " c"), ("a", "\n"), ("a", "é")] {
             assert_eq!(HeaderCondition::exact(name, value), None);

@@ -20,6 +20,7 @@ mod fold;
 mod header;
 mod host;
 mod method;
+mod misleading;
 mod overlap;
 mod path;
 mod pattern;
@@ -47,8 +48,9 @@ use crate::yaml::Problem;
 
 pub use body::{BodyError, BodyValues, readable as body_is_readable};
 pub use compile::{Context, Upstream, compile};
-pub use header::{RepeatedHeader, fold_header, single_header};
+pub use header::{RepeatedHeader, fold_byte, fold_header, single_header};
 pub use host::{HostPattern, host_name, same_authority};
+pub use misleading::{Misleading, misleading};
 pub use path::{BadPath, CanonicalPath, MAX_PATH_BYTES, split_target};
 pub use pattern::{Capture, PathPattern, PatternError, Segment};
 pub use query::QueryError;

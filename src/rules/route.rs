@@ -172,14 +172,14 @@ impl Route {
     ///
     /// # Errors
     /// `not_accepted`, with what it was in the detail; never a claim's value.
-    pub fn accepts(&self, principal: &Principal, method: &Method) -> Result<(), Denial> {
+    pub fn accepts(&self, principal: &Principal, method: &Method, is_upgrade: bool) -> Result<(), Denial> {
         let refused = |detail: String| Err(Denial { reason: DenyReason::NotAccepted, detail: Some(detail.into()) });
         if let Some(tokens) = &self.tokens
             && !tokens.iter().any(|name| **name == *principal.issuer)
         {
             return refused(format!("the route does not accept tokens of issuer `{}`", principal.issuer));
         }
-        if principal.impersonated && self.impersonation.refuses(method) {
+        if principal.impersonated && self.impersonation.refuses(method, is_upgrade) {
             return refused("the token impersonates, which the route does not accept".to_owned());
         }
         if let Some(claim) = self.require_claims.iter().find(|claim| !claim.holds(principal)) {
@@ -260,11 +260,11 @@ impl ResourceTemplate {
 }
 
 impl Impersonation {
-    /// Whether a token with an `act` claim is refused for `method`.
-    pub fn refuses(self, method: &Method) -> bool {
+    /// Whether a token with an `act` claim is refused for `method`. What is written on a connection after an upgrade is no safe method.
+    pub fn refuses(self, method: &Method, is_upgrade: bool) -> bool {
         match self {
             Self::Allow => false,
-            Self::Safe => !method.is_safe(),
+            Self::Safe => is_upgrade || !method.is_safe(),
             Self::Deny => true,
         }
     }

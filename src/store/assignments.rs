@@ -4,6 +4,7 @@
 //! in the group.
 
 mod list;
+mod meant;
 mod write;
 
 use axum::extract::State;
@@ -206,14 +207,15 @@ pub(super) async fn of(tx: &mut Transaction<'_>, of: Of<'_>) -> Result<Vec<Assig
     read_all(tx.connection, statement, read_row).await
 }
 
-/// Gives a membership a role on a resource. The rows must be there and fit each other; an assignment that exists already stays as it is.
+/// Gives a membership a role on a resource. The rows must be there and fit each other; an assignment that exists already stays as it is. The
+/// id of one that did not.
 pub(super) async fn insert(
     tx: &mut Transaction<'_>,
     organization: &OrganizationId,
     membership: &MembershipId,
     role: &RoleId,
     resource: &ResourceId,
-) -> Result<(), StoreError> {
+) -> Result<Option<AssignmentId>, StoreError> {
     let id = tx.id("role_assignment_");
     let statement = "INSERT INTO assignments (id, organization_id, membership_id, role_id, resource_id, created_at) \
                      VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (membership_id, role_id, resource_id) DO NOTHING";
@@ -225,17 +227,18 @@ pub(super) async fn insert(
         .bind(resource.clone())
         .bind(tx.now().0);
     if tx.execute(statement).await? == 0 {
-        return Ok(());
+        return Ok(None);
     }
+    let id: AssignmentId = id.parse()?;
     let assignment = Assignment {
-        id: Some(id.parse()?),
+        id: Some(id.clone()),
         membership: membership.clone(),
         role: role.clone(),
         resource: Some(resource.clone()),
     };
     note(tx, "role_assignment.created", organization, &assignment);
     tx.put(organization, OrganizationRecord::Assignment(assignment));
-    Ok(())
+    Ok(Some(id))
 }
 
 /// Takes assignments away, each with its row in the log and in the audit.

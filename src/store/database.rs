@@ -10,15 +10,17 @@ use std::borrow::Cow;
 use std::sync::Once;
 use std::time::Duration;
 
+use super::rows::Column;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, AssertSqlSafe, Connection, SqlSafeStr};
+use tokio::time::timeout;
 
 /// The longest that a request waits for a connection.
 const CONNECTION_WAIT: Duration = Duration::from_secs(5);
-/// A connection that rested for longer is asked whether it is still there before it is used.
-pub(super) const REST: Duration = Duration::from_secs(1);
+/// Connections that read whole organizations, so that nothing short has to wait behind them.
+pub(super) const WHOLE_READERS: u32 = 4;
 
 /// Time to say that a connection is still there.
 const PING: Duration = Duration::from_secs(2);
@@ -42,6 +44,10 @@ pub(super) struct Database {
     /// For the one writer, which keeps its connection, and for what is done now and then.
     writing: AnyPool,
     reading: AnyPool,
+    /// For what takes long: whole organizations.
+    whole: AnyPool,
+    /// For those who keep a connection of their own.
+    options: AnyConnectOptions,
     /// Where SQLite keeps it.
     file: Option<sqlite::File>,
 }
@@ -119,6 +125,23 @@ impl Engine {
         }
     }
 
+    /// The elements of the JSON array `$1`, each an array with an element for each of `columns`, as rows.
+    pub(super) fn elements(self, columns: &[Column]) -> String {
+        let values: Vec<String> = columns
+            .iter()
+            .enumerate()
+            .map(|(place, &column)| match self {
+                Self::Sqlite => sqlite::element(place),
+                Self::Postgres => postgres::element(place, column),
+            })
+            .collect();
+        let array = match self {
+            Self::Sqlite => sqlite::ARRAY,
+            Self::Postgres => postgres::ARRAY,
+        };
+        format!("SELECT {} FROM {array}", values.join(", "))
+    }
+
     /// What a connection is told before it is used.
     fn greeting(self) -> &'static [&'static str] {
         match self {
@@ -163,15 +186,6 @@ impl Database {
                 .max_connections(connections)
                 .acquire_timeout(CONNECTION_WAIT)
                 .after_connect(move |connection, _| Box::pin(greet(connection, engine)))
-                .test_before_acquire(false)
-                .before_acquire(|connection, rested| {
-                    Box::pin(async move {
-                        if rested.idle_for > REST {
-                            is_there(connection).await?;
-                        }
-                        Ok(true)
-                    })
-                })
         };
         let writing = pool(1).connect_with(options.clone()).await.map_err(DatabaseError::Open)?;
         let schema = Migration::new(
@@ -183,8 +197,9 @@ impl Database {
         );
         let migrator = Migrator { migrations: Cow::Owned(vec![schema]), ..Migrator::DEFAULT };
         migrator.run(&writing).await.map_err(DatabaseError::Migrate)?;
-        let reading = pool(readers).connect_lazy_with(options);
-        Ok(Self { engine, writing, reading, file })
+        let reading = pool(readers).connect_lazy_with(options.clone());
+        let whole = pool(WHOLE_READERS).connect_lazy_with(options.clone());
+        Ok(Self { engine, writing, reading, whole, options, file })
     }
 
     /// Which engine it is.
@@ -194,12 +209,31 @@ impl Database {
 
     /// A connection to read with, each statement by itself.
     pub(super) async fn read(&self) -> Result<PoolConnection<Any>, sqlx::Error> {
+        self.require_in_place()?;
         self.reading.acquire().await
     }
 
     /// A transaction in which everything is read as of one moment.
     pub(super) async fn snapshot(&self) -> Result<sqlx::Transaction<'static, Any>, sqlx::Error> {
+        self.require_in_place()?;
         self.reading.begin_with(self.engine.begin_snapshot()).await
+    }
+
+    /// The same for what takes long.
+    pub(super) async fn long_snapshot(&self) -> Result<sqlx::Transaction<'static, Any>, sqlx::Error> {
+        self.require_in_place()?;
+        self.whole.begin_with(self.engine.begin_snapshot()).await
+    }
+
+    /// A connection of one's own: the pool would ask the database before and after each use whether it is still there.
+    pub(super) async fn connect(&self) -> Result<AnyConnection, sqlx::Error> {
+        self.require_in_place()?;
+        let connected = async {
+            let mut connection = AnyConnection::connect_with(&self.options).await?;
+            greet(&mut connection, self.engine).await?;
+            Ok(connection)
+        };
+        timeout(CONNECTION_WAIT, connected).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// A connection to write with.
@@ -223,6 +257,7 @@ impl Database {
     /// Lets go of everything.
     pub(super) async fn close(&self) {
         self.reading.close().await;
+        self.whole.close().await;
         self.writing.close().await;
     }
 }

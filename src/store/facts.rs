@@ -9,19 +9,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use moka::ops::compute::Op;
 use moka::policy::EvictionPolicy;
+use sqlx::AnyConnection;
 use tokio::sync::{Mutex as AsyncMutex, OnceCell};
+use tokio::task::spawn_blocking;
 
 use super::database::Database;
 use super::error::StoreError;
-use super::log::{self, Lookout};
+use super::log::{self, Head, Lookout};
 use super::rows;
-use crate::domain::id::Epoch;
 use crate::domain::{
-    Catalog, Delta, Digest, Keep, MembershipId, OrganizationId, OrganizationRecord, Part, ResourceRef, Shard,
+    BuildError, Catalog, Delta, Digest, Keep, MembershipId, OrganizationId, OrganizationRecord, Part, ResourceRef,
+    Shard,
 };
 
 /// Memberships whose organization is remembered.
 const MOST_HOMES: u64 = 100_000;
+
+/// Changes of one organization that are kept while it is read; beyond that it is read again.
+const MOST_WAITING: usize = 10_000;
 
 /// The facts of all organizations, those that were asked about lately in memory.
 pub(super) struct FactsCache {
@@ -40,8 +45,8 @@ struct Progress {
     lookout: Lookout,
     /// Questions up to this one are served by what is applied.
     served: u64,
-    epoch: Option<Epoch>,
-    applied: u64,
+    /// The end of what is applied; `None` before there is anything.
+    at: Option<Head>,
 }
 
 /// One organization's place.
@@ -49,15 +54,31 @@ struct Progress {
 struct Slot {
     loaded: OnceCell<()>,
     state: Mutex<State>,
+    /// What it amounted to after a transaction.
+    digest: Mutex<Option<(u64, Digest)>>,
 }
 
 enum State {
     /// Not there yet; what was logged since it was asked for.
     Loading(Vec<(u64, Delta<OrganizationRecord>)>),
     /// As of the newest transaction that touched it.
-    Ready { seq: u64, shard: Arc<Shard> },
+    Ready {
+        seq: u64,
+        shard: Arc<Shard>,
+        /// In KiB, when it was weighed last.
+        weight: u32,
+    },
     /// There is no such organization.
     Unknown,
+}
+
+/// What became of an organization with a transaction.
+enum Advanced {
+    Here,
+    /// Much heavier than when it was weighed.
+    Heavier,
+    /// It has to be read again.
+    Gone,
 }
 
 /// What one answer is made from.
@@ -115,7 +136,7 @@ impl FactsCache {
                 continue;
             }
             let (shard, changed) = match &*slot.lock() {
-                State::Ready { shard, seq } => (Arc::clone(shard), *seq),
+                State::Ready { shard, seq, .. } => (Arc::clone(shard), *seq),
                 State::Unknown => return Ok(None),
                 State::Loading(_) => continue,
             };
@@ -152,15 +173,26 @@ impl FactsCache {
 
     /// What the organization amounts to, and after which transaction; no digest when there is no such organization.
     pub(super) async fn digest(&self, organization: &OrganizationId) -> Result<(u64, Option<Digest>), StoreError> {
-        let applied = self.progress.lock().await.applied;
+        let applied = self.progress.lock().await.at.as_ref().map_or(0, |at| at.seq);
         let Some((view, changed)) = self.view_at(organization).await? else { return Ok((applied, None)) };
+        let slot = self.organizations.get(organization).unwrap_or_default();
+        let known = *slot.digest.lock().unwrap_or_else(PoisonError::into_inner);
+        let digest = match known.filter(|(seq, _)| *seq == changed) {
+            Some((_, digest)) => digest,
+            None => {
+                let digest = spawn_blocking(move || view.shard.digest(&view.catalog)).await;
+                let digest = digest.map_err(|error| StoreError::Internal(error.to_string().into()))?;
+                *slot.digest.lock().unwrap_or_else(PoisonError::into_inner) = Some((changed, digest));
+                digest
+            }
+        };
         // Unchanged since the transaction that touched it last, so also as of what was applied before.
-        Ok((changed.max(applied), Some(view.shard.digest(&view.catalog))))
+        Ok((changed.max(applied), Some(digest)))
     }
 
-    /// The organizations in memory.
-    pub(super) fn organizations(&self) -> Vec<OrganizationId> {
-        self.organizations.iter().map(|(id, _)| id.as_ref().clone()).collect()
+    /// Whether the organization is in memory.
+    pub(super) fn has(&self, organization: &OrganizationId) -> bool {
+        self.organizations.get(organization).is_some_and(|slot| matches!(*slot.lock(), State::Ready { .. }))
     }
 
     /// How many organizations are in memory.
@@ -177,62 +209,85 @@ impl FactsCache {
         }
         let upto = self.asked.load(Ordering::SeqCst);
         let (Some(head), mut connection) = progress.lookout.head(&self.database).await? else { return Ok(()) };
-        let is_cut_off = progress.applied + 1 < head.oldest;
-        if progress.epoch != Some(head.epoch) || head.seq < progress.applied || is_cut_off {
-            self.start_over(&mut progress).await?;
-        }
-        while progress.applied < head.seq {
-            let rows = log::after(&mut connection, progress.applied).await?;
-            if rows.first().is_none_or(|row| row.seq != progress.applied + 1) {
-                // Forgotten since the head was read.
-                self.start_over(&mut progress).await?;
-                continue;
-            }
-            for row in rows {
-                self.apply(row.seq, row.parts()?)?;
-                progress.applied = row.seq;
-            }
+        if !self.follow(&mut progress.at, &head, &mut connection).await? {
+            // Another history, rows that were forgotten, or a catalog that cannot grow any more.
+            progress.at = None;
+            progress.at = Some(self.start_over().await?);
         }
         progress.served = upto;
         progress.lookout.keep(connection);
         Ok(())
     }
 
-    /// Forgets everything and reads the catalog as it is now.
-    async fn start_over(&self, progress: &mut Progress) -> Result<(), StoreError> {
-        self.organizations.invalidate_all();
-        let mut snapshot = self.database.snapshot().await?;
-        let head = log::head(&mut snapshot).await?;
-        let rows = rows::catalog(&mut snapshot).await?;
-        snapshot.rollback().await?;
-        let catalog = self.catalog.load().advance(&Delta::Reset(Box::new(rows)))?;
-        self.catalog.store(Arc::new(catalog.value));
-        progress.epoch = head.as_ref().map(|head| head.epoch);
-        progress.applied = head.map_or(0, |head| head.seq);
-        Ok(())
+    /// Applies the rows from `at` to `head`; `false` when they do not lead there.
+    async fn follow(
+        &self,
+        at: &mut Option<Head>,
+        head: &Head,
+        connection: &mut AnyConnection,
+    ) -> Result<bool, StoreError> {
+        let Some(at) = at.as_mut().filter(|at| at.may_lead_to(head)) else { return Ok(false) };
+        while at.seq < head.seq {
+            let rows = log::after(connection, at.seq, head.seq).await?;
+            if rows.is_empty() {
+                return Ok(false);
+            }
+            for row in rows {
+                let parts = row.parts()?;
+                if !at.moves_on_to(&row) || !self.apply(row.seq, parts) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
-    fn apply(&self, seq: u64, parts: Vec<Part>) -> Result<(), StoreError> {
+    /// Forgets everything and reads the catalog as it is now. The end of the log then.
+    async fn start_over(&self) -> Result<Head, StoreError> {
+        let mut snapshot = self.database.snapshot().await?;
+        let head = log::head(&mut snapshot).await?.ok_or(StoreError::Busy)?;
+        let rows = rows::catalog(&mut snapshot).await?;
+        snapshot.rollback().await?;
+        // One that grew out of the one before, if it can: whoever has a view goes on with it.
+        let grown = self.catalog.load().advance(&Delta::Reset(Box::new(rows.clone())));
+        let catalog = grown.or_else(|_| Catalog::build(&rows))?;
+        self.catalog.store(Arc::new(catalog.value));
+        self.organizations.invalidate_all();
+        Ok(head)
+    }
+
+    /// Applies one transaction; `false` when everything has to be read again. What one organization cannot take in is its own affair: it is
+    /// read again.
+    fn apply(&self, seq: u64, parts: Vec<Part>) -> bool {
         for part in parts {
             match part {
-                Part::Catalog(delta) => {
-                    let catalog = self.catalog.load().advance(&delta)?;
-                    self.catalog.store(Arc::new(catalog.value));
-                }
+                Part::Catalog(delta) => match self.catalog.load().advance(&delta) {
+                    Ok(catalog) => self.catalog.store(Arc::new(catalog.value)),
+                    Err(error) => {
+                        tracing::warn!(seq, %error, "the catalog is read again");
+                        return false;
+                    }
+                },
                 Part::Organization { id, delta } => {
                     let Some(slot) = self.organizations.get(&id) else { continue };
-                    if !slot.advance(&self.catalog.load(), seq, delta)? {
-                        self.organizations.invalidate(&id);
+                    match slot.advance(&self.catalog.load(), seq, delta) {
+                        Ok(Advanced::Here) => {}
+                        Ok(Advanced::Heavier) => self.weigh(&id, &slot),
+                        Ok(Advanced::Gone) => self.organizations.invalidate(&id),
+                        Err(error) => {
+                            tracing::warn!(organization = %id, seq, %error, "the organization is read again");
+                            self.organizations.invalidate(&id);
+                        }
                     }
                 }
             }
         }
-        Ok(())
+        true
     }
 
     /// Reads the organization as of one moment, then applies what was logged after it.
     async fn load(&self, organization: &OrganizationId, slot: &Slot) -> Result<(), StoreError> {
-        let mut snapshot = self.database.snapshot().await?;
+        let mut snapshot = self.database.long_snapshot().await?;
         let seq = log::head(&mut snapshot).await?.map_or(0, |head| head.seq);
         let rows = rows::organization(&mut snapshot, organization).await?;
         snapshot.rollback().await?;
@@ -251,7 +306,8 @@ impl FactsCache {
                 applied = number;
             }
         }
-        *state = State::Ready { seq: applied, shard: Arc::new(shard) };
+        let weight = kibibytes(&shard);
+        *state = State::Ready { seq: applied, shard: Arc::new(shard), weight };
         Ok(())
     }
 }
@@ -263,26 +319,34 @@ impl Slot {
 
     fn kibibytes(&self) -> u32 {
         match &*self.lock() {
-            State::Ready { shard, .. } => u32::try_from(shard.memory().total() / 1024).unwrap_or(u32::MAX).max(1),
+            State::Ready { weight, .. } => *weight,
             State::Loading(_) | State::Unknown => 1,
         }
     }
 
-    /// Applies one transaction's share; `false` when the organization has to be read again.
-    fn advance(&self, catalog: &Catalog, seq: u64, delta: Delta<OrganizationRecord>) -> Result<bool, StoreError> {
+    /// Applies one transaction's share.
+    fn advance(&self, catalog: &Catalog, seq: u64, delta: Delta<OrganizationRecord>) -> Result<Advanced, BuildError> {
         let mut state = self.lock();
         match &mut *state {
+            State::Loading(waiting) if waiting.len() >= MOST_WAITING => return Ok(Advanced::Gone),
             State::Loading(waiting) => waiting.push((seq, delta)),
-            State::Unknown => return Ok(false),
+            State::Unknown => return Ok(Advanced::Gone),
             State::Ready { seq: applied, .. } if seq <= *applied => {}
-            State::Ready { seq: applied, shard } => {
-                if matches!(delta, Delta::Reset(_)) {
-                    return Ok(false);
-                }
+            State::Ready { .. } if matches!(delta, Delta::Reset(_)) => return Ok(Advanced::Gone),
+            State::Ready { seq: applied, shard, weight } => {
                 *shard = Arc::new(shard.advance(catalog, &delta)?.value);
                 *applied = seq;
+                let heavier = kibibytes(shard);
+                if heavier > *weight + *weight / 8 {
+                    *weight = heavier;
+                    return Ok(Advanced::Heavier);
+                }
             }
         }
-        Ok(true)
+        Ok(Advanced::Here)
     }
+}
+
+fn kibibytes(shard: &Shard) -> u32 {
+    u32::try_from(shard.memory().total() / 1024).unwrap_or(u32::MAX).max(1)
 }

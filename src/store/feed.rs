@@ -7,6 +7,7 @@
 //! ```
 
 mod access;
+mod digests;
 mod follow;
 mod lookups;
 mod position;

@@ -83,9 +83,10 @@ pub(super) async fn remember(
     Ok(())
 }
 
-/// Forgets what is too old to matter.
-pub(super) async fn forget(connection: &mut AnyConnection, now: Millis) -> Result<(), StoreError> {
-    let statement = "DELETE FROM idempotency WHERE created_at <= $1";
-    sqlx::query(statement).bind(now.minus(REMEMBERED).0).execute(connection).await?;
-    Ok(())
+/// Forgets what is too old to matter, up to `at_once` of it. How much it forgot.
+pub(super) async fn forget(connection: &mut AnyConnection, now: Millis, at_once: u32) -> Result<u64, StoreError> {
+    let statement = "DELETE FROM idempotency WHERE (key_name, key) IN \
+                     (SELECT key_name, key FROM idempotency WHERE created_at <= $1 LIMIT $2)";
+    let statement = sqlx::query(statement).bind(now.minus(REMEMBERED).0).bind(i64::from(at_once));
+    Ok(statement.execute(connection).await?.rows_affected())
 }

@@ -45,6 +45,21 @@ impl Head {
         Self { epoch, seq: 0, chain: hexadecimal(Context::new(&SHA256).finish().as_ref()), oldest: 1 }
     }
 
+    /// Whether the log that ends at `later` may be the one that ended here, and still has what came after, as far as ends of logs tell.
+    pub(super) fn may_lead_to(&self, later: &Self) -> bool {
+        let is_same = self.seq < later.seq || self.seq == later.seq && self.chain == later.chain;
+        is_same && self.epoch == later.epoch && self.seq + 1 >= later.oldest
+    }
+
+    /// Moves on to `row`; `false`, and nothing has changed, when that is not what came right after.
+    pub(super) fn moves_on_to(&mut self, row: &LogRow) -> bool {
+        let follows = row.follows(self);
+        if follows {
+            (self.seq, self.chain) = (row.seq, row.chain.clone());
+        }
+        follows
+    }
+
     /// The row that comes next, and with it the new end.
     pub(super) fn append(&mut self, time: Millis, parts: &[Part]) -> Result<LogRow, StoreError> {
         let parts = serde_json::to_string(parts)?;
@@ -84,8 +99,7 @@ fn number(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
-/// Reads the end of the log again and again, on a connection of its own: the pool would ask the database before and after each time
-/// whether it is still there.
+/// Reads the end of the log again and again, on a connection of its own.
 #[derive(Default)]
 pub(super) struct Lookout(Option<AnyConnection>);
 
@@ -96,12 +110,13 @@ impl Lookout {
     /// [`StoreError`]
     pub(super) async fn head(&mut self, database: &Database) -> Result<(Option<Head>, AnyConnection), StoreError> {
         if let Some(mut kept) = self.0.take() {
+            database.require_in_place()?;
             // An error may only mean that the database was started anew since.
             if let Ok(found) = head(&mut kept).await {
                 return Ok((found, kept));
             }
         }
-        let mut fresh = database.read().await?.detach();
+        let mut fresh = database.connect().await?;
         Ok((head(&mut fresh).await?, fresh))
     }
 
@@ -138,26 +153,36 @@ pub(super) async fn set_head(connection: &mut AnyConnection, head: &Head) -> Res
     Ok(())
 }
 
-/// Forgets rows that are older than `before`, and all but the last `most`; the last row of all stays.
-pub(super) async fn forget(connection: &mut AnyConnection, before: Millis, most: u64) -> Result<(), StoreError> {
-    let Some(head) = head(connection).await? else { return Ok(()) };
+/// Forgets rows that are older than `before`, and all but the last `most`, up to `at_once` of them; the last row of all stays. How many it
+/// forgot.
+pub(super) async fn forget(
+    connection: &mut AnyConnection,
+    before: Millis,
+    most: u64,
+    at_once: u64,
+) -> Result<u64, StoreError> {
+    let Some(head) = head(connection).await? else { return Ok(0) };
     let bound = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
-    let statement = sqlx::query("SELECT COALESCE(MAX(seq), 0) AS seq FROM changes WHERE time < $1");
-    let row = statement.bind(before.0).fetch_one(&mut *connection).await?;
-    let last = number(row.try_get("seq")?).max(head.seq.saturating_sub(most)).min(head.seq.saturating_sub(1));
-    if last >= head.oldest {
-        sqlx::query("DELETE FROM changes WHERE seq <= $1").bind(bound(last)).execute(&mut *connection).await?;
-        let statement = sqlx::query("UPDATE head SET oldest = $1 WHERE one = 1");
-        statement.bind(bound(last + 1)).execute(&mut *connection).await?;
+    let end = (head.oldest + at_once).min(head.seq);
+    let statement = "SELECT COALESCE(MIN(seq), $3) AS seq FROM changes WHERE seq >= $1 AND seq < $3 AND time >= $2";
+    let statement = sqlx::query(statement).bind(bound(head.oldest)).bind(before.0).bind(bound(end));
+    let young = number(statement.fetch_one(&mut *connection).await?.try_get("seq")?);
+    let first = young.max((head.seq.saturating_sub(most) + 1).min(end));
+    if first <= head.oldest {
+        return Ok(0);
     }
-    Ok(())
+    sqlx::query("DELETE FROM changes WHERE seq < $1").bind(bound(first)).execute(&mut *connection).await?;
+    let statement = sqlx::query("UPDATE head SET oldest = $1 WHERE one = 1");
+    statement.bind(bound(first)).execute(&mut *connection).await?;
+    Ok(first - head.oldest)
 }
 
-/// The next rows after `seq`, in order; a bounded number of them.
-pub(super) async fn after(connection: &mut AnyConnection, seq: u64) -> Result<Vec<LogRow>, StoreError> {
-    let statement = "SELECT seq, time, parts, chain FROM changes WHERE seq > $1 ORDER BY seq LIMIT $2";
-    let seq = i64::try_from(seq).unwrap_or(i64::MAX);
-    let rows = sqlx::query(statement).bind(seq).bind(PAGE).fetch_all(connection).await?;
+/// The next rows after `seq`, up to `upto`, in order; a bounded number of them. What was written after the end of the log was read is none
+/// of the reader's business yet: it would be ahead of what it knows to be the end.
+pub(super) async fn after(connection: &mut AnyConnection, seq: u64, upto: u64) -> Result<Vec<LogRow>, StoreError> {
+    let statement = "SELECT seq, time, parts, chain FROM changes WHERE seq > $1 AND seq <= $2 ORDER BY seq LIMIT $3";
+    let bound = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
+    let rows = sqlx::query(statement).bind(bound(seq)).bind(bound(upto)).bind(PAGE).fetch_all(connection).await?;
     let read = |row: sqlx::any::AnyRow| {
         Ok(LogRow {
             seq: number(row.try_get("seq")?),

@@ -71,6 +71,7 @@ pub use writer::Committed;
 use self::database::Database;
 use self::facts::FactsCache;
 use self::feed::Tail;
+use self::status::Tidy;
 use self::transaction::Ids;
 use self::writer::{Job, MOST_WAITING, Writer};
 use crate::domain::id::Epoch;
@@ -151,6 +152,8 @@ struct Parts {
     stopping: watch::Sender<bool>,
     /// Turns of those who read whole organizations.
     lookups: Semaphore,
+    /// The turn of the stream that reads an organization for its digest.
+    digesting: Semaphore,
 }
 
 impl Store {
@@ -177,7 +180,9 @@ impl Store {
         tokio::spawn(writer.run());
         let facts = FactsCache::new(database.clone(), settings.max_memory);
         let (stopping, lookups) = (watch::Sender::new(false), Semaphore::new(feed::MOST_LOOKUPS));
-        let store = Self(Arc::new(Parts { settings, database, clock, jobs, facts, tail, stopping, lookups }));
+        let digesting = Semaphore::new(1);
+        let store =
+            Self(Arc::new(Parts { settings, database, clock, jobs, facts, tail, stopping, lookups, digesting }));
         store.write(Author::store(), model::Seed).await.map_err(|error| match error {
             StoreError::Database(error) => DatabaseError::Open(error),
             other => DatabaseError::Open(sqlx::Error::Protocol(other.to_string())),
@@ -244,23 +249,18 @@ impl Store {
         Ok(head.revision())
     }
 
-    /// Forgets what is too old to matter.
+    /// Forgets what is too old to matter, in rounds, so that nobody waits long for them.
     ///
     /// # Errors
-    /// [`StoreError`], and everything is still there.
+    /// [`StoreError`], and some of it is still there.
     pub async fn tidy(&self) -> Result<(), StoreError> {
-        let now = self.now();
-        let mut connection = self.0.database.writer().await?;
-        connection.close_on_drop();
-        let mut transaction = connection.begin_with(self.0.database.engine().begin_write()).await?;
-        // First, as every write does: whoever holds this waits for nobody.
-        log::lock(&mut transaction, self.0.database.engine()).await?;
-        idempotency::forget(&mut transaction, now).await?;
-        status::forget(&mut transaction, now).await?;
         let Settings { log_age, log_length, .. } = self.0.settings;
-        log::forget(&mut transaction, now.minus(log_age), log_length).await?;
-        transaction.commit().await?;
-        Ok(())
+        loop {
+            let round = self.write(Author::store(), Tidy { log_age, log_length }).await?;
+            if round.reply.body == Some(0.into()) {
+                return Ok(());
+            }
+        }
     }
 
     /// Lets go of the database.

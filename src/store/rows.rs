@@ -1,9 +1,10 @@
-//! Rows in and out: whole organizations and the catalog as records of the domain, and many rows in few statements.
+//! Rows in and out: whole organizations and the catalog as records of the domain, and many rows in one statement.
 
+use serde_json::Value;
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
-use super::database::Statement;
+use super::database::{Engine, Statement};
 use super::error::StoreError;
 use crate::domain::record::{
     Assignment, CustomRole, EnvironmentRole, EnvironmentSettings, Group, GroupAssignment, GroupMember, Member,
@@ -11,32 +12,25 @@ use crate::domain::record::{
 };
 use crate::domain::{CatalogRows, OrganizationId, OrganizationRows, PermissionSlug, RoleId};
 
-/// The most rows of one statement.
-const MOST_ROWS: usize = 64;
+/// What a column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Column {
+    Text,
+    Number,
+}
 
-/// Inserts `items` into `columns`, written `table (a, b)`; `bind` adds the `width` values of one of them.
-///
-/// Full statements first, then one for each of the rest: few different statements, so that they stay prepared.
-pub(super) async fn insert_many<'i, T>(
+/// Inserts `rows` into `columns`, written `table (a, b)` and each of its kind, with one statement however many there are.
+pub(super) async fn insert_all<const N: usize>(
     connection: &mut AnyConnection,
     columns: &str,
-    width: usize,
-    items: &'i [T],
-    bind: impl Fn(Statement<'i>, &'i T) -> Statement<'i>,
+    kinds: [Column; N],
+    rows: &[[Value; N]],
 ) -> Result<(), StoreError> {
-    let mut rest = items;
-    while !rest.is_empty() {
-        let size = [MOST_ROWS, 16, 4, 1].into_iter().find(|&size| size <= rest.len()).unwrap_or(1);
-        let (now, later) = rest.split_at(size);
-        let row = |row: usize| {
-            let places: Vec<String> = (1..=width).map(|column| format!("${}", row * width + column)).collect();
-            format!("({})", places.join(", "))
-        };
-        let values: Vec<String> = (0..size).map(row).collect();
-        let text = format!("INSERT INTO {columns} VALUES {}", values.join(", "));
-        let statement = now.iter().fold(sqlx::query(AssertSqlSafe(text)), &bind);
-        statement.execute(&mut *connection).await?;
-        rest = later;
+    if !rows.is_empty() {
+        let elements = Engine::behind(connection).elements(&kinds);
+        let statement = sqlx::query(AssertSqlSafe(format!("INSERT INTO {columns} {elements}")));
+        let rows: Vec<&[Value]> = rows.iter().map(AsRef::as_ref).collect();
+        statement.bind(serde_json::to_string(&rows)?).execute(connection).await?;
     }
     Ok(())
 }

@@ -90,7 +90,11 @@ impl Server {
         let followed = self.store.clone();
         upkeep.spawn(async move { followed.0.tail.run(&followed.0.database).await });
         loop {
-            let Ok(place) = Arc::clone(&room).acquire_owned().await else { break };
+            let place = tokio::select! {
+                place = Arc::clone(&room).acquire_owned() => place,
+                () = &mut stopped => break,
+            };
+            let Ok(place) = place else { break };
             tokio::select! {
                 accepted = socket.accept() => match accepted {
                     Ok((stream, _)) => {

@@ -2,22 +2,24 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
-use sqlx::AnyConnection;
 
 use super::error::StoreError;
-use super::time::Millis;
-use super::{Store, access, log};
+use super::transaction::{Reply, Transaction, Write};
+use super::{Store, access, idempotency, log};
 
 /// Time between two rounds of upkeep.
 const UPKEEP: Duration = Duration::from_secs(60 * 60);
 /// For so long events and ended sessions are kept (WorkOS contract, section 6).
 const KEPT: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+/// Rows of a kind that one round deletes: other writes have their turn in between.
+const AT_ONCE: u32 = 1_000;
 /// The longest that readiness waits for the database.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -68,11 +70,31 @@ pub(super) async fn keep_tidy(store: &Store) {
     }
 }
 
-/// Deletes events and sessions that are too old, and revocations of tokens that have all ended.
-pub(super) async fn forget(connection: &mut AnyConnection, now: Millis) -> Result<(), StoreError> {
-    let long_ago = now.minus(KEPT);
-    sqlx::query("DELETE FROM events WHERE created_at < $1").bind(long_ago.0).execute(&mut *connection).await?;
-    sqlx::query("DELETE FROM sessions WHERE expires_at < $1").bind(long_ago.0).execute(&mut *connection).await?;
-    sqlx::query("DELETE FROM revocations WHERE expires < $1").bind(now.seconds()).execute(&mut *connection).await?;
-    Ok(())
+/// One round of upkeep: deletes some of what is too old. It changes no facts, so it has no number in the log.
+pub(super) struct Tidy {
+    /// For so long the log is kept.
+    pub(super) log_age: Duration,
+    /// So many transactions of it at most.
+    pub(super) log_length: u64,
+}
+
+#[async_trait]
+impl Write for Tidy {
+    /// Says how many rows it deleted.
+    async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
+        const OLD: [&str; 3] = [
+            "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE created_at < $1 LIMIT $2)",
+            "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions WHERE expires_at < $1 LIMIT $2)",
+            "DELETE FROM revocations WHERE (kind, id) IN (SELECT kind, id FROM revocations WHERE expires < $1 LIMIT $2)",
+        ];
+        let now = tx.now();
+        let long_ago = now.minus(KEPT).0;
+        let mut deleted = idempotency::forget(tx.connection, now, AT_ONCE).await?;
+        for (statement, before) in OLD.into_iter().zip([long_ago, long_ago, now.seconds()]) {
+            let statement = sqlx::query(statement).bind(before).bind(i64::from(AT_ONCE));
+            deleted += statement.execute(&mut *tx.connection).await?.rows_affected();
+        }
+        deleted += log::forget(tx.connection, now.minus(self.log_age), self.log_length, u64::from(AT_ONCE)).await?;
+        Reply::ok(&deleted)
+    }
 }

@@ -151,8 +151,9 @@ impl<'c> Transaction<'c> {
 
     /// Writes rows, and says how many.
     pub(super) async fn execute(&mut self, statement: Statement<'_>) -> Result<u64, StoreError> {
-        self.draft.wrote = true;
-        Ok(statement.execute(&mut *self.connection).await?.rows_affected())
+        let rows = statement.execute(&mut *self.connection).await?.rows_affected();
+        self.draft.wrote |= rows > 0;
+        Ok(rows)
     }
 
     /// From here on everything can be [undone](Self::undo).

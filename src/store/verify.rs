@@ -48,7 +48,7 @@ impl Store {
         let mut replay = Replay::default();
         let mut at = log::Head::first(head.epoch);
         while at.seq < head.seq {
-            let page = log::after(connection, at.seq).await?;
+            let page = log::after(connection, at.seq, head.seq).await?;
             if page.is_empty() {
                 differences.push(format!("the log ends at {}, and not at {}", at.seq, head.seq));
                 break;

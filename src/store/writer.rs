@@ -12,24 +12,29 @@
 //! ```
 
 use std::io::ErrorKind;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
+use futures_util::FutureExt;
+use serde_json::Value;
 use sqlx::{AnyConnection, Connection};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
-use super::database::{Database, REST, is_there};
+use super::database::{Database, is_there};
 use super::error::StoreError;
 use super::feed::Tail;
 use super::idempotency;
 use super::keys::Author;
 use super::log::{self, Head, LogRow};
-use super::rows::insert_many;
+use super::rows::Column::{Number, Text};
+use super::rows::insert_all;
 use super::time::Millis;
 use super::transaction::{Audit, Draft, Event, Ids, Reply, Transaction, Write};
 use crate::domain::id::Epoch;
-use crate::domain::{Clock, Revision};
+use crate::domain::{Clock, OrganizationId, Revision};
 use crate::telemetry::StoreMetrics;
 
 /// Writes that share one trip to the disk at most.
@@ -38,6 +43,8 @@ const MOST_AT_ONCE: usize = 128;
 pub(super) const MOST_WAITING: usize = 4096;
 /// How often a write that another process was in the way of is tried before it is given up.
 const TRIES: u32 = 3;
+/// A connection that rested for longer is asked whether it is still there before it is used.
+const REST: Duration = Duration::from_secs(1);
 const BETWEEN_TRIES: Duration = Duration::from_millis(50);
 
 /// A write that was acknowledged.
@@ -95,7 +102,11 @@ impl Writer {
         while self.jobs.recv_many(&mut batch, MOST_AT_ONCE).await > 0 {
             // Whoever gave up waiting gets nothing written.
             batch.retain(|job| !job.answer.is_closed());
-            self.write(&mut batch).await;
+            // A panic is a fault of ours; whoever it hits is told that the store is overloaded, and the others have their turn.
+            if AssertUnwindSafe(self.write(&mut batch)).catch_unwind().await.is_err() {
+                tracing::error!("a write panicked; nothing of it was written");
+                batch.clear();
+            }
         }
     }
 
@@ -152,11 +163,9 @@ impl Writer {
     /// # Errors
     /// What went wrong, and nothing was written, unless it was the commit.
     async fn attempt(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, Failure> {
-        let began = self.clock.uptime();
         let results = self.connect_and_transact(jobs).await;
-        match &results {
-            Ok(_) => self.metrics.committed(jobs.len(), self.clock.uptime().saturating_sub(began)),
-            Err(_) => self.metrics.rolled_back(),
+        if results.is_err() {
+            self.metrics.rolled_back();
         }
         results
     }
@@ -164,7 +173,7 @@ impl Writer {
     async fn connect_and_transact(&mut self, jobs: &[Job]) -> Result<Vec<Result<Committed, StoreError>>, Failure> {
         let mut connection = self.connection().await.map_err(Failure::database)?;
         let patience = self.patience;
-        let results = tokio::time::timeout(patience, self.transact(&mut connection, jobs)).await;
+        let results = timeout(patience, self.transact(&mut connection, jobs)).await;
         let results = results.unwrap_or_else(|_| Err(Failure::database(sqlx::Error::Io(ErrorKind::TimedOut.into()))));
         // Not after a failure: SQLite may have ended the transaction by itself, and PostgreSQL may have said when it began that nothing may be
         // written.
@@ -191,7 +200,7 @@ impl Writer {
         connection: &mut AnyConnection,
         jobs: &[Job],
     ) -> Result<Vec<Result<Committed, StoreError>>, Failure> {
-        let engine = self.database.engine();
+        let (engine, began) = (self.database.engine(), self.clock.uptime());
         let mut transaction = connection.begin_with(engine.begin_write()).await.map_err(Failure::database)?;
         let connection: &mut AnyConnection = &mut transaction;
         let mut head = match log::lock(connection, engine).await.map_err(Failure::Database)? {
@@ -220,7 +229,10 @@ impl Writer {
             return Err(Failure::GivenUp);
         }
         transaction.commit().await.map_err(Failure::database)?;
-        self.tail.committed();
+        if head.seq > before {
+            self.metrics.committed(head.seq - before, self.clock.uptime().saturating_sub(began));
+            self.tail.committed();
+        }
         Ok(results)
     }
 }
@@ -277,27 +289,31 @@ impl Ledger {
     }
 
     async fn write(self, connection: &mut AnyConnection, now: Millis, ids: &mut Ids) -> Result<(), StoreError> {
-        let seq = |seq: u64| i64::try_from(seq).unwrap_or(i64::MAX);
-        insert_many(connection, "changes (seq, time, parts, chain)", 4, &self.log, |query, row| {
-            query.bind(seq(row.seq)).bind(row.time.0).bind(row.parts.clone()).bind(row.chain.clone())
-        })
-        .await?;
-        let events: Vec<_> = self.events.into_iter().map(|event| (ids.next("event_", now), event)).collect();
+        let log =
+            self.log.into_iter().map(|row| [row.seq.into(), row.time.0.into(), row.parts.into(), row.chain.into()]);
+        let columns = "changes (seq, time, parts, chain)";
+        insert_all(connection, columns, [Number, Number, Text, Text], &log.collect::<Vec<_>>()).await?;
+        let events = self.events.into_iter().map(|(seq, place, Event { event, organization, data })| {
+            let (id, data) = (ids.next("event_", now), data.to_string());
+            [id.into(), seq.into(), place.into(), event.into(), text(organization), data.into(), now.0.into()]
+        });
         let columns = "events (id, seq, place, event, organization_id, data, created_at)";
-        insert_many(connection, columns, 7, &events, |query, (id, (number, place, event))| {
-            let query = query.bind(id.clone()).bind(seq(*number)).bind(*place).bind(event.event);
-            query.bind(event.organization.clone()).bind(event.data.to_string()).bind(now.0)
-        })
-        .await?;
-        let audit: Vec<_> = self.audit.into_iter().map(|entry| (ids.next("audit_", now), entry)).collect();
+        let kinds = [Text, Number, Number, Text, Text, Text, Number];
+        insert_all(connection, columns, kinds, &events.collect::<Vec<_>>()).await?;
+        let audit = self.audit.into_iter().map(|(at, place, author, Audit { action, organization, details })| {
+            let (id, epoch, author) = (ids.next("audit_", now), at.epoch.to_string(), author.to_string());
+            let (organization, details, time) = (text(organization), details.to_string(), now.0.into());
+            let (id, epoch, seq, action) = (id.into(), epoch.into(), at.seq.into(), action.into());
+            [id, epoch, seq, place.into(), author.into(), action, organization, details.into(), time]
+        });
         let columns = "audit (id, epoch, seq, place, key_name, action, organization_id, details, created_at)";
-        insert_many(connection, columns, 9, &audit, |query, (id, (revision, place, author, entry))| {
-            let query = query.bind(id.clone()).bind(revision.epoch.to_string()).bind(seq(revision.seq)).bind(*place);
-            let query = query.bind(author.to_string());
-            query.bind(entry.action).bind(entry.organization.clone()).bind(entry.details.to_string()).bind(now.0)
-        })
-        .await
+        let kinds = [Text, Text, Number, Number, Text, Text, Text, Text, Number];
+        insert_all(connection, columns, kinds, &audit.collect::<Vec<_>>()).await
     }
+}
+
+fn text(organization: Option<OrganizationId>) -> Value {
+    organization.map_or(Value::Null, |organization| organization.as_str().into())
 }
 
 fn answer(jobs: Vec<Job>, results: Vec<Result<Committed, StoreError>>) {

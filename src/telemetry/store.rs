@@ -88,7 +88,7 @@ impl StoreMetrics {
     }
 
     /// Counts a transaction of so many writes that is on the disk.
-    pub fn committed(&self, writes: usize, duration: Duration) {
+    pub fn committed(&self, writes: u64, duration: Duration) {
         // At most 128.
         self.batch_size.observe(f64::from(u32::try_from(writes).unwrap_or(u32::MAX)));
         self.commit_duration.observe(duration.as_secs_f64());

@@ -9,6 +9,8 @@ use std::str::FromStr;
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderMap, HeaderName};
 
+use crate::rules::fold_byte;
+
 /// A place where a credential may stand: `header:NAME` or `cookie:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum CredentialSource {
@@ -93,7 +95,7 @@ impl fmt::Debug for Credential<'_> {
 }
 
 fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>, Ambiguous> {
-    if name.as_str().contains(['-', '_'])
+    if !name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric())
         && let Some(other) = headers.keys().find(|other| *other != name && is_spelling_of(other, name))
     {
         return Err(Ambiguous(format!("header `{other}` is another spelling of `{name}`").into()));
@@ -109,11 +111,10 @@ fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a
     Ok(bytes.filter(|bytes| !bytes.is_empty()))
 }
 
-/// Whether two header names are one to an upstream that folds `_` into `-`, as CGI and its descendants do.
+/// Whether two header names are one to an upstream that does not tell all of them apart, as CGI and its descendants do not.
 fn is_spelling_of(name: &HeaderName, other: &HeaderName) -> bool {
-    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte };
     let (name, other) = (name.as_str(), other.as_str());
-    name.len() == other.len() && name.bytes().map(fold).eq(other.bytes().map(fold))
+    name.len() == other.len() && name.bytes().map(fold_byte).eq(other.bytes().map(fold_byte))
 }
 
 /// What follows the scheme `Bearer`, which may be written in any case (RFC 9110 §11.1); `None` for other schemes.

@@ -58,3 +58,11 @@ pub fn on_every_engine(test: impl AsyncFn(&Running)) {
         test(store).await;
     });
 }
+
+/// The same on PostgreSQL, where that is installed.
+pub fn on_postgres(test: impl AsyncFn(&Running)) {
+    support::on_postgres_with(settings, async |store| {
+        store.usual_model("multiple").await;
+        test(store).await;
+    });
+}

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use serde_json::json;
+use sqlx::{Connection, Executor, PgConnection};
 
-use crate::company::{Company, on_every_engine};
+use crate::company::{Company, on_every_engine, on_postgres};
 use crate::sidecar::{Sidecar, eventually};
 use crate::support::Running;
 
@@ -130,6 +132,59 @@ fn facts_stay_fresh_while_nothing_happens() {
             tokio::time::sleep(Duration::from_millis(500)).await;
             assert!(sidecar.age().unwrap() < Duration::from_secs(3), "{:?}", sidecar.age());
         }
+        sidecar.stop().await;
+    });
+}
+
+#[test]
+fn many_who_write_at_once_end_no_stream() {
+    on_every_engine(async |store| {
+        let company = Company::found(store, "Acme").await;
+        let sidecar = Sidecar::start(store.address);
+        sidecar.is_fresh().await;
+        let (organization, client) = (&company.organization, &store.client());
+        // Rows come to be while the log is looked at. A stream that took them for its own would be ahead of what it was told of the log.
+        let groups = (0..400).map(async |number| {
+            let name = json!({"name": format!("group {number}")});
+            client.post(&format!("/organizations/{organization}/groups"), name).await.is(201);
+        });
+        let written = futures_util::stream::iter(groups).buffer_unordered(8).collect::<Vec<()>>();
+        let proven = async {
+            loop {
+                // As often as a sidecar that waits for organizations asks, and more often.
+                sidecar.world.load(&"org_nobody".parse().unwrap()).await.unwrap();
+                sidecar.world.forget(&"org_nobody".parse().unwrap());
+            }
+        };
+        tokio::select! { _ = written => {}, () = proven => {} }
+        let answer = client.post("/organizations", json!({"name": "the last"})).await;
+        sidecar.reaches(answer.revision()).await;
+        let text = sidecar.metrics.render();
+        assert!(text.contains("portcullis_facts_rollbacks_total 0\n"), "{text}");
+        assert!(text.contains("kind=\"complete\",result=\"applied\"} 1\n"), "begun anew: {text}");
+        sidecar.stop().await;
+    });
+}
+
+/// Within ten seconds the store wants to say what the organization amounts to, and cannot read it.
+#[test]
+fn a_digest_that_takes_long_holds_up_nothing() {
+    on_postgres(async |store| {
+        let company = Company::found(store, "Acme").await;
+        let sidecar = Sidecar::start(store.address);
+        sidecar.is_fresh().await;
+        let Company { organization, membership, project } = &company;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(false));
+        let mut other = PgConnection::connect(&store.database).await.unwrap();
+        other.execute("BEGIN").await.unwrap();
+        other.execute("LOCK TABLE assignments IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        for number in 0..70 {
+            let answer = store.post("/organizations", json!({"name": format!("other {number}")})).await;
+            sidecar.reaches(answer.revision()).await;
+            assert!(sidecar.age().unwrap() < Duration::from_secs(4), "after {number} of 70");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        other.execute("ROLLBACK").await.unwrap();
         sidecar.stop().await;
     });
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use sqlx::{AssertSqlSafe, Connection, Row};
+
 use crate::company::{Company, on_every_engine, settings};
 use crate::line::{Line, Mode};
 use crate::sidecar::{Sidecar, eventually};
@@ -124,6 +126,58 @@ fn a_sidecar_that_was_away_for_longer_than_the_log_starts_over() {
         line.set(Mode::Open);
         sidecar.reaches(granted).await;
         assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(true));
+        sidecar.stop().await;
+    });
+}
+
+/// Puts what is in the database `copy` in the place of what is in `database`, while a store runs on it.
+async fn replace(database: &str, copy: &str) {
+    sqlx::any::install_default_drivers();
+    let mut connection = sqlx::AnyConnection::connect(database).await.unwrap();
+    let path = copy.strip_prefix("sqlite://").unwrap();
+    sqlx::query("PRAGMA foreign_keys = OFF").execute(&mut connection).await.unwrap();
+    sqlx::query(AssertSqlSafe(format!("ATTACH '{path}' AS copy"))).execute(&mut connection).await.unwrap();
+    let tables = "SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'";
+    let tables = sqlx::query(tables).fetch_all(&mut connection).await.unwrap();
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    for table in tables {
+        let table: String = table.get(0);
+        let text = format!("DELETE FROM main.{table}; INSERT INTO main.{table} SELECT * FROM copy.{table}");
+        sqlx::raw_sql(AssertSqlSafe(text)).execute(&mut *transaction).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
+}
+
+/// As after a failover to a replica that had not seen the last write and has numbered others since: the store goes on running, its streams
+/// stay open, and the numbers go on. Only the chain tells.
+#[test]
+fn a_history_that_split_under_a_running_store_is_noticed() {
+    on_sqlite_with(settings, async |store| {
+        store.usual_model("multiple").await;
+        let company = Company::found(store, "Acme").await;
+        let Company { organization, membership, project } = &company;
+        let sidecar = Sidecar::start(store.address);
+        sidecar.is_fresh().await;
+        let may = async || sidecar.may(organization, membership, "project:edit", project).await;
+        assert_eq!(may().await, Some(false));
+        let folder = tempfile::tempdir().unwrap();
+        let copy = backup(&store.database, folder.path());
+        let (_, seq) = company.let_in(store).await;
+        sidecar.reaches(seq).await;
+        assert_eq!(may().await, Some(true));
+        assert!(store.may(membership, "project:edit", project).await);
+        let promoted = Running::start_with(settings(&copy)).await;
+        let mut other = 0;
+        while other < seq + 3 {
+            let name = format!("other {other}");
+            other = promoted.post("/organizations", serde_json::json!({"name": name})).await.revision();
+        }
+        promoted.stop().await;
+        replace(&store.database, &copy).await;
+        assert!(!store.may(membership, "project:edit", project).await, "a check is answered from the history there is");
+        sidecar.reaches(other).await;
+        assert_eq!(may().await, Some(false), "the grant is not part of this history");
+        sidecar.is_fresh().await;
         sidecar.stop().await;
     });
 }

@@ -112,6 +112,30 @@ fn the_question_has_to_make_sense() {
     });
 }
 
+/// What was answered before is forgotten with what it was about.
+#[test]
+fn a_question_about_what_is_gone_has_no_answer() {
+    on_every_engine(async |store| {
+        let Company { org, ada, workspace, .. } = company(store, "multiple").await;
+        let other = store.resource(&org, "project", "p2", Some(&workspace)).await;
+        store.assign(&ada, "project-editor", &other).await;
+        let by_id = json!({"permission_slug": "project:edit", "resource_id": other});
+        let named =
+            json!({"permission_slug": "project:edit", "resource_type_slug": "project", "resource_external_id": "p2"});
+        for body in [&by_id, &named, &by_id, &named] {
+            assert_eq!(store.post(&check(&ada), body.clone()).await.is(200), json!({"authorized": true}));
+        }
+        store.delete(&format!("/authorization/resources/{other}?cascade_delete=true")).await.is(204);
+        for body in [&by_id, &named] {
+            store.post(&check(&ada), body.clone()).await.is_error(404, "entity_not_found");
+        }
+        store.resource(&org, "project", "p2", Some(&workspace)).await;
+        assert_eq!(store.post(&check(&ada), named.clone()).await.is(200), json!({"authorized": false}));
+        store.delete(&format!("/user_management/organization_memberships/{ada}")).await.is(200);
+        store.post(&check(&ada), named).await.is_error(404, "entity_not_found");
+    });
+}
+
 /// R11, D4: only an active membership is authorized; its rows are kept.
 #[test]
 fn an_inactive_membership_is_not_authorized() {

@@ -29,8 +29,14 @@ fn rules() -> RouteTable {
                  {id: require, match: {path: /r}, authenticated: true, revocations: require, max_staleness: 60s},
                  {id: serve, match: {path: /s}, authenticated: true, revocations: require, max_staleness: 60s, on_stale: serve}]";
     let node = yaml::parse("rules", text, None).unwrap();
-    let context =
-        Context { upstreams: &[], issuers: &[], facts: true, max_staleness: Duration::from_secs(300), methods: &[] };
+    let context = Context {
+        upstreams: &[],
+        issuers: &[],
+        facts: true,
+        max_staleness: Duration::from_secs(300),
+        methods: &[],
+        own_headers: &[],
+    };
     compile(node.items(), None, &context).unwrap()
 }
 

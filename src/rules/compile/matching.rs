@@ -1,6 +1,6 @@
 //! The `match` of a rule.
 
-use super::Compiler;
+use super::{Compiler, taken_away};
 use crate::rules::header::HeaderCondition;
 use crate::rules::host::HostPattern;
 use crate::rules::method::MethodSet;
@@ -94,10 +94,13 @@ impl Compiler<'_> {
                 Some(condition) if condition.name() == "host" => {
                     self.problem(&value.place, "header `host` as a condition; use `hosts`");
                 }
+                Some(condition) if self.context.takes_away(condition.name()) => {
+                    self.problem(&value.place, taken_away(name));
+                }
                 Some(condition) if conditions.iter().any(|other| other.name() == condition.name()) => {
                     self.problem(
                         &value.place,
-                        format!("header `{name}` a second time; case, `-` and `_` do not count"),
+                        format!("header `{name}` a second time; only letters and digits count, in any case"),
                     );
                 }
                 Some(condition) => conditions.push(condition),

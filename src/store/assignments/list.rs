@@ -4,6 +4,7 @@ use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Row};
 
 use super::TargetFilter;
+use crate::domain::record::Resource;
 use crate::domain::{AssignmentId, MembershipId, ResourceId, RoleId, RoleSlug};
 use crate::store::error::StoreError;
 use crate::store::page::Listing;
@@ -71,6 +72,29 @@ pub(super) async fn stored(
     let statement = sqlx::query(AssertSqlSafe(text)).bind(membership.clone()).bind(role.clone()).bind(resource.clone());
     let row = statement.fetch_optional(connection).await?;
     read(&row.ok_or_else(|| StoreError::not_found("role assignment", role))?)
+}
+
+/// One that was just made, as [`stored`] would find it.
+pub(super) fn made(
+    id: AssignmentId,
+    membership: &MembershipId,
+    role: &RoleSlug,
+    resource: &Resource,
+    now: Millis,
+) -> RoleAssignment {
+    RoleAssignment {
+        id: id.to_string(),
+        organization_membership_id: membership.to_string(),
+        role: RoleName { slug: role.to_string() },
+        resource: AssignedResource {
+            id: resource.id.to_string(),
+            external_id: resource.external_id.to_string(),
+            resource_type_slug: resource.resource_type.to_string(),
+        },
+        source: AssignmentSource { kind: SourceKind::Direct, group_role_assignment_id: None, group: None },
+        created_at: now.to_string(),
+        updated_at: now.to_string(),
+    }
 }
 
 /// Whether the membership has the role on the resource through a group.

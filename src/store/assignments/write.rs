@@ -2,12 +2,13 @@
 
 use async_trait::async_trait;
 
+use super::meant::Meant;
 use super::{Of, RoleOnResource, insert, list, of, remove, require_scope};
 use crate::domain::record::RoleMode;
 use crate::domain::{AssignmentId, MembershipId};
 use crate::store::error::StoreError;
 use crate::store::transaction::{Reply, Transaction, Write};
-use crate::store::{effective, memberships, resources, roles};
+use crate::store::{effective, memberships, resources};
 
 /// Gives a membership a role on a resource.
 pub(super) struct Assign {
@@ -32,35 +33,33 @@ impl Write for Assign {
     /// What is assigned already is answered as it is (our decision D5). In single-role mode an organization role takes the place of the one
     /// before (D18).
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
-        let organization = memberships::find(tx.connection, &self.membership).await?.organization;
-        let role = roles::resolve(tx.connection, &organization, &self.what.role_slug).await?;
-        let row = self.what.target.resolve(tx.connection, &organization).await?;
+        let Meant { organization, role, resource: row } =
+            Meant::find(tx.connection, &self.membership, &self.what).await?;
         require_scope(&role, &row)?;
         let resource = &row.resource.id;
-        let held = of(tx, Of::MembershipOn(&self.membership, resource)).await?;
-        let (same, others): (Vec<_>, Vec<_>) = held.into_iter().partition(|held| held.assignment.role == role.id);
         let organization_wide = row.resource.parent.is_none();
-        let replaced =
-            organization_wide && !others.is_empty() && effective::mode(tx.connection).await? == RoleMode::Single;
-        if replaced {
+        let mut replaced = false;
+        if organization_wide && effective::mode(tx.connection).await? == RoleMode::Single {
+            let mut others = of(tx, Of::MembershipOn(&self.membership, resource)).await?;
+            others.retain(|held| held.assignment.role != role.id);
+            replaced = !others.is_empty();
             remove(tx, &others).await?;
         }
-        if same.is_empty() {
-            insert(tx, &organization, &self.membership, &role.id, resource).await?;
-        }
-        if organization_wide && (replaced || same.is_empty()) {
+        let made = insert(tx, &organization, &self.membership, &role.id, resource).await?;
+        if organization_wide && (replaced || made.is_some()) {
             memberships::updated(tx, &self.membership).await?;
         }
-        Reply::created(&list::stored(tx.connection, &self.membership, &role.id, resource).await?)
+        Reply::created(&match made {
+            Some(id) => list::made(id, &self.membership, &role.slug, &row.resource, tx.now()),
+            None => list::stored(tx.connection, &self.membership, &role.id, resource).await?,
+        })
     }
 }
 
 #[async_trait]
 impl Write for Remove {
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
-        let organization = memberships::find(tx.connection, &self.membership).await?.organization;
-        let role = roles::resolve(tx.connection, &organization, &self.what.role_slug).await?;
-        let row = self.what.target.resolve(tx.connection, &organization).await?;
+        let Meant { role, resource: row, .. } = Meant::find(tx.connection, &self.membership, &self.what).await?;
         let resource = row.resource.id;
         let mut held = of(tx, Of::MembershipOn(&self.membership, &resource)).await?;
         held.retain(|held| held.assignment.role == role.id);

@@ -23,6 +23,14 @@ pub(super) const GREETING: [&str; 5] = [
     "PRAGMA cache_size = -65536",
 ];
 
+/// The elements of the JSON array `$1`.
+pub(super) const ARRAY: &str = "json_each($1)";
+
+/// What stands at a place of an element that is an array; a number is one, a text is one.
+pub(super) fn element(place: usize) -> String {
+    format!("json_extract(value, '$[{place}]')")
+}
+
 /// The file of the database, which must stay where it is: SQLite goes on writing to one that was removed, and nobody would ever find it.
 #[derive(Debug, Clone)]
 pub(super) struct File {

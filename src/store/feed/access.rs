@@ -71,6 +71,11 @@ impl SyncKeys {
 }
 
 impl Subscriber {
+    /// Whose facts it may read; `None` = all.
+    pub(super) fn organizations(&self) -> Option<&BTreeSet<OrganizationId>> {
+        self.organizations.as_deref()
+    }
+
     /// Whether it may read the facts of `organization`.
     pub(super) fn may_read(&self, organization: &OrganizationId) -> bool {
         self.organizations.as_ref().is_none_or(|allowed| allowed.contains(organization))

@@ -10,6 +10,7 @@ use tokio::time::{sleep, timeout};
 use tonic::{Status, Streaming};
 
 use super::access::Subscriber;
+use super::digests::Digests;
 use super::position::Position;
 use super::tail::{self, Entry, Guest, Progress};
 use crate::domain::OrganizationId;
@@ -20,12 +21,14 @@ use crate::wire::feed::{Down, Filter, Frame, Packed, ResyncReason, Up};
 
 /// Transactions that are looked at for one frame.
 const MOST_IN_A_FRAME: usize = 500;
+/// No further transaction is looked at for a frame of so many bytes.
+const MOST_BYTES_IN_A_FRAME: usize = 4 * 1024 * 1024;
 /// A frame without content is sent so long after the last one at the latest.
 const QUIET: Duration = Duration::from_millis(100);
 /// Time that a sidecar has for its first message.
 const GREETING: Duration = Duration::from_secs(10);
-/// Time between two digests.
-const DIGEST_INTERVAL: Duration = Duration::from_secs(10);
+/// Organizations that one stream may name.
+const MOST_ORGANIZATIONS: usize = 200_000;
 /// Nonces that may wait for their echo; a sidecar sends about one a second.
 const MOST_NONCES: usize = 64;
 
@@ -35,6 +38,8 @@ pub(super) struct Follower {
     subscriber: Subscriber,
     messages: Streaming<Up>,
     progress: watch::Receiver<Progress>,
+    /// For what waits for a look; nobody else listens.
+    looks: watch::Receiver<u64>,
     stopping: watch::Receiver<bool>,
     _guest: Guest,
     /// `None` before the first message.
@@ -55,10 +60,7 @@ struct Standing {
     filter: Wanted,
     /// Uptime of the last frame.
     last_frame: Duration,
-    /// Uptime of the next digest.
-    next_digest: Duration,
-    /// The organization whose digest was sent last.
-    digested: Option<OrganizationId>,
+    digests: Digests,
 }
 
 /// What a stream waited for.
@@ -66,11 +68,11 @@ enum Due {
     Heard(Up),
     Look,
     Flush,
-    Digest,
+    Digests(Vec<Down>),
     End,
 }
 
-enum Wanted {
+pub(super) enum Wanted {
     All,
     Only(HashSet<OrganizationId>),
 }
@@ -79,12 +81,14 @@ impl Follower {
     pub(super) fn new(store: Store, subscriber: Subscriber, messages: Streaming<Up>) -> Self {
         let guest = store.0.tail.enter();
         let progress = store.0.tail.progress();
+        let looks = store.0.tail.looks();
         let stopping = store.0.stopping.subscribe();
         Self {
             store,
             subscriber,
             messages,
             progress,
+            looks,
             stopping,
             _guest: guest,
             standing: None,
@@ -124,26 +128,26 @@ impl Follower {
         if !self.outbox.is_empty() {
             return Ok(true);
         }
-        let Some(standing) = &self.standing else { return Ok(false) };
-        let now = self.store.0.clock.uptime();
-        let quiet = (standing.last_frame + QUIET).saturating_sub(now);
-        let digest = standing.next_digest.saturating_sub(now);
+        let Some(standing) = &mut self.standing else { return Ok(false) };
+        let quiet = (standing.last_frame + QUIET).saturating_sub(self.store.0.clock.uptime());
         let is_ahead = standing.seen.seq > standing.sent.seq;
+        let awaited = self.nonces.front().map(|(_, look)| *look);
         let due = tokio::select! {
             message = self.messages.next() => match message {
                 Some(Ok(up)) => Due::Heard(up),
                 Some(Err(_)) | None => Due::End,
             },
+            _ = self.looks.wait_for(|look| awaited.is_some_and(|awaited| *look >= awaited)), if awaited.is_some() => Due::Look,
             changed = self.progress.changed() => if changed.is_ok() { Due::Look } else { Due::End },
             () = sleep(quiet), if is_ahead => Due::Flush,
-            () = sleep(digest) => Due::Digest,
+            digests = standing.digests.made(&standing.filter, &self.subscriber) => Due::Digests(digests),
             _ = self.stopping.wait_for(|stop| *stop) => Due::End,
         };
         match due {
             Due::Heard(up) => self.hear(up)?,
             Due::Look => {}
             Due::Flush => self.flush(),
-            Due::Digest => self.digest().await,
+            Due::Digests(digests) => self.outbox.extend(digests),
             Due::End => return Ok(false),
         }
         Ok(true)
@@ -173,21 +177,23 @@ impl Follower {
         self.outbox.push_back(Down::Resumed { head: head.seq });
         let filter = match organizations {
             Filter::All => Wanted::All,
-            Filter::Only(organizations) => Wanted::Only(organizations.into_iter().collect()),
+            Filter::Only(organizations) => {
+                let mut wanted = HashSet::new();
+                want(&mut wanted, organizations, &self.subscriber)?;
+                Wanted::Only(wanted)
+            }
         };
         let now = self.store.0.clock.uptime();
-        // Spread, so that a fleet that came together does not ask for its digests together.
-        let next_digest = now + DIGEST_INTERVAL.mul_f64(rand::random());
-        self.standing =
-            Some(Standing { sent: at.clone(), seen: at, filter, last_frame: now, next_digest, digested: None });
+        let digests = Digests::new(self.store.clone());
+        self.standing = Some(Standing { sent: at.clone(), seen: at, filter, last_frame: now, digests });
         Ok(true)
     }
 
     /// The end of the log, read after now.
     async fn fresh_head(&mut self) -> Result<Head, Status> {
         let look = self.store.0.tail.next_look();
-        let found = timeout(GREETING, self.progress.wait_for(|progress| progress.look >= look)).await;
-        let head = found.ok().and_then(Result::ok).and_then(|progress| progress.head.clone());
+        let found = timeout(GREETING, self.looks.wait_for(|done| *done >= look)).await;
+        let head = found.is_ok().then(|| self.progress.borrow().head.clone()).flatten();
         head.ok_or_else(|| Status::unavailable("the log cannot be read"))
     }
 
@@ -217,15 +223,17 @@ impl Follower {
             return Ok(());
         }
         let entries = match standing.seen.seq < head.seq {
-            true => entries_after(&self.store, standing.seen.seq).await?,
-            false => Vec::new(),
+            true => entries_after(&self.store, &standing.seen, &head).await?,
+            false => Ok(Vec::new()),
         };
-        if entries.first().is_some_and(|first| first.seq != standing.seen.seq + 1) {
-            // Forgotten since the last look.
-            let at = standing.seen.clone();
-            self.resync(ResyncReason::TooOld, &at);
-            return Ok(());
-        }
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(reason) => {
+                let at = standing.seen.clone();
+                self.resync(reason, &at);
+                return Ok(());
+            }
+        };
         if let Some(frame) = standing.look_at(&entries, &self.subscriber, head.seq, self.store.0.clock.uptime()) {
             self.outbox.push_back(Down::Frame(frame));
         }
@@ -265,31 +273,13 @@ impl Follower {
                 self.flush();
                 let Some(standing) = &mut self.standing else { return Ok(()) };
                 if let Wanted::Only(organizations) = &mut standing.filter {
-                    organizations.extend(add);
+                    want(organizations, add, &self.subscriber)?;
                     remove.iter().for_each(|organization| _ = organizations.remove(organization));
                 }
                 self.outbox.push_back(Down::Subscribed { number, at: standing.seen.seq });
             }
         }
         Ok(())
-    }
-
-    /// Sends what the next organization amounts to, so that a sidecar that went astray notices.
-    async fn digest(&mut self) {
-        let Some(standing) = &mut self.standing else { return };
-        standing.next_digest = self.store.0.clock.uptime() + DIGEST_INTERVAL;
-        let Some(organization) = standing.next_to_digest(&self.store) else { return };
-        standing.digested = Some(organization.clone());
-        if !self.subscriber.may_read(&organization) {
-            return;
-        }
-        match self.store.0.facts.digest(&organization).await {
-            Ok((seq, digest)) => {
-                let digest = digest.map(|digest| digest.to_string());
-                self.outbox.push_back(Down::Digest { organization, seq, digest });
-            }
-            Err(error) => tracing::warn!(%organization, %error, "a digest cannot be made"),
-        }
     }
 }
 
@@ -298,7 +288,13 @@ impl Standing {
     fn look_at(&mut self, entries: &[Arc<Entry>], subscriber: &Subscriber, head: u64, now: Duration) -> Option<Frame> {
         let mut transactions = Vec::new();
         let mut revocations = Vec::new();
+        let (mut last, mut bytes) = (None, 0);
         for entry in entries {
+            if bytes > MOST_BYTES_IN_A_FRAME {
+                break;
+            }
+            bytes += entry.bytes();
+            last = Some(entry);
             let concerns = |organization: &Option<OrganizationId>| match organization {
                 None => true,
                 Some(id) => self.filter.has(id) && subscriber.may_read(id),
@@ -310,7 +306,7 @@ impl Standing {
             }
             revocations.extend(entry.revocations.iter().cloned());
         }
-        let last = entries.last()?;
+        let last = last?;
         self.seen = Position { epoch: self.seen.epoch, seq: last.seq, chain: last.chain.clone() };
         (!transactions.is_empty() || !revocations.is_empty()).then(|| self.frame(transactions, revocations, head, now))
     }
@@ -329,27 +325,6 @@ impl Standing {
             revocations,
         }
     }
-
-    /// The organization after the one whose digest was sent last.
-    fn next_to_digest(&self, store: &Store) -> Option<OrganizationId> {
-        let after = |ids: &mut dyn Iterator<Item = OrganizationId>| {
-            let (mut first, mut next) = (None::<OrganizationId>, None::<OrganizationId>);
-            for id in ids {
-                if self.digested.as_ref().is_some_and(|last| id > *last) && next.as_ref().is_none_or(|next| id < *next)
-                {
-                    next = Some(id.clone());
-                }
-                if first.as_ref().is_none_or(|first| id < *first) {
-                    first = Some(id);
-                }
-            }
-            next.or(first)
-        };
-        match &self.filter {
-            Wanted::Only(organizations) => after(&mut organizations.iter().cloned()),
-            Wanted::All => after(&mut store.0.facts.organizations().into_iter()),
-        }
-    }
 }
 
 impl Wanted {
@@ -361,11 +336,28 @@ impl Wanted {
     }
 }
 
-/// The transactions after `seq`: from memory, or from the database for whoever is far behind.
-async fn entries_after(store: &Store, seq: u64) -> Result<Vec<Arc<Entry>>, StoreError> {
-    match store.0.tail.after(seq, MOST_IN_A_FRAME) {
+/// Adds those of `more` that the key may read; of the others there is nothing to be heard.
+fn want(
+    organizations: &mut HashSet<OrganizationId>,
+    more: Vec<OrganizationId>,
+    subscriber: &Subscriber,
+) -> Result<(), Status> {
+    organizations.extend(more.into_iter().filter(|id| subscriber.may_read(id)));
+    match organizations.len() > MOST_ORGANIZATIONS {
+        true => Err(Status::resource_exhausted("too many organizations for one stream: follow all of them instead")),
+        false => Ok(()),
+    }
+}
+
+/// The transactions after `at`: from memory, or from the database for whoever is far behind.
+async fn entries_after(
+    store: &Store,
+    at: &Position,
+    head: &Head,
+) -> Result<Result<Vec<Arc<Entry>>, ResyncReason>, StoreError> {
+    match store.0.tail.after(at, head.seq, MOST_IN_A_FRAME) {
         Some(entries) => Ok(entries),
-        None => tail::read_after(&store.0.database, seq).await,
+        None => tail::read_after(&store.0.database, at, head).await,
     }
 }
 

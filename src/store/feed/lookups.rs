@@ -7,10 +7,11 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, body};
 use futures_util::stream;
 use serde::Deserialize;
-use sqlx::Row;
+use sqlx::{AssertSqlSafe, Row};
 
 use super::access::Subscriber;
 use crate::domain::{Digest, OrganizationId, Revision};
+use crate::store::database::WHOLE_READERS;
 use crate::store::error::StoreError;
 use crate::store::extract::{Body, Path, Query};
 use crate::store::log::{self, Head};
@@ -22,8 +23,8 @@ use crate::wire::feed::{BatchRequest, CatalogAnswer, HeadAnswer, OrganizationAns
 const LARGEST_BATCH: usize = 256;
 /// The most ids of one page.
 const LARGEST_PAGE: u16 = 10_000;
-/// The most look-ups of organizations at a time; more wait.
-pub(in crate::store) const MOST_LOOKUPS: usize = 8;
+/// The most look-ups of organizations at a time, which leave connections to those who ask the store itself; more wait.
+pub(in crate::store) const MOST_LOOKUPS: usize = WHOLE_READERS as usize - 1;
 
 /// Which page of the ids.
 #[derive(Debug, Deserialize)]
@@ -63,12 +64,18 @@ pub(super) async fn organizations(
 ) -> Result<Json<OrganizationsAnswer>, StoreError> {
     let limit = page.limit.unwrap_or(LARGEST_PAGE).clamp(1, LARGEST_PAGE);
     let after = page.after.map(|id| id.to_string()).unwrap_or_default();
-    let statement = "SELECT id FROM organizations WHERE id > $1 ORDER BY id LIMIT $2";
-    let statement = sqlx::query(statement).bind(after).bind(i64::from(limit));
+    // Only those that this key may read: the others do not exist for it, not even as a place to go on from.
+    let among = subscriber.organizations().map(serde_json::to_string).transpose()?;
+    let condition = match &among {
+        Some(_) => format!("AND id IN ({})", store.0.database.engine().texts_of(3)),
+        None => String::new(),
+    };
+    let text = format!("SELECT id FROM organizations WHERE id > $1 {condition} ORDER BY id LIMIT $2");
+    let statement = sqlx::query(AssertSqlSafe(text)).bind(after).bind(i64::from(limit));
+    let statement = among.into_iter().fold(statement, |statement, among| statement.bind(among));
     let mut connection = store.read().await?;
     let ids: Vec<OrganizationId> = rows::read_all(&mut connection, statement, |row| Ok(row.try_get("id")?)).await?;
     let after = (ids.len() == usize::from(limit)).then(|| ids.last().cloned()).flatten();
-    let ids = ids.into_iter().filter(|id| subscriber.may_read(id)).collect();
     Ok(Json(OrganizationsAnswer { ids, after }))
 }
 
@@ -125,7 +132,7 @@ pub(super) async fn revocations(State(store): State<Store>) -> Result<Json<Revoc
 
 async fn read(store: &Store, subscriber: &Subscriber, id: OrganizationId) -> Result<OrganizationAnswer, StoreError> {
     let _turn = store.0.lookups.acquire().await.map_err(|_| StoreError::Busy)?;
-    let mut snapshot = store.0.database.snapshot().await?;
+    let mut snapshot = store.0.database.long_snapshot().await?;
     let head = log::head(&mut snapshot).await?.ok_or(StoreError::Busy)?;
     let facts = match subscriber.may_read(&id) {
         true => rows::organization(&mut snapshot, &id).await?,

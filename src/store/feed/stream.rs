@@ -17,8 +17,8 @@ use crate::store::Store;
 use crate::store::error::StoreError;
 use crate::wire::feed::{Down, JsonCodec, Up};
 
-/// Bytes that a message of a sidecar may have: the ids of some hundred thousand organizations.
-const LARGEST_MESSAGE: usize = 32 * 1024 * 1024;
+/// Bytes that a message of a sidecar may have: the ids of all organizations that a stream may name.
+const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 /// The most streams at a time.
 const MOST_STREAMS: usize = 20_000;
 

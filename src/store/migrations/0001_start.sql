@@ -179,6 +179,7 @@ CREATE TABLE sessions (
     updated_at BIGINT NOT NULL
 );
 CREATE INDEX sessions_by_user ON sessions (user_id, created_at);
+CREATE INDEX sessions_by_expiry ON sessions (expires_at);
 
 -- Tokens that name one of these and were issued no later than `not_before` are refused.
 CREATE TABLE revocations (
@@ -189,6 +190,8 @@ CREATE TABLE revocations (
     seq BIGINT NOT NULL,
     PRIMARY KEY (kind, id)
 );
+CREATE INDEX revocations_by_seq ON revocations (seq);
+CREATE INDEX revocations_by_expiry ON revocations (expires);
 
 CREATE TABLE user_groups (
     id TEXT NOT NULL PRIMARY KEY,

@@ -68,7 +68,9 @@ fn the_bearer_scheme_is_read_from_authorization() {
 fn two_credentials_are_ambiguous_even_when_they_are_equal() {
     let both = ["header:authorization", "header:x-token", "cookie:session"];
     type Lines = &'static [(&'static str, &'static [u8])];
-    let table: [Lines; 11] = [
+    let table: [Lines; 13] = [
+        &[("x-token", b"a"), ("x.token", b"b")],
+        &[("x~token", b"b")],
         &[("authorization", b"Bearer a"), ("authorization", b"Bearer a")],
         &[("authorization", b"Bearer a"), ("authorization", b"Basic b")],
         &[("authorization", b"Basic b"), ("authorization", b"Bearer a")],

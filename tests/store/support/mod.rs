@@ -79,6 +79,11 @@ pub fn on_every_engine(test: impl AsyncFn(&Running)) {
 /// The same, with these settings for a database.
 pub fn on_every_engine_with(settings: fn(&str) -> Settings, test: impl AsyncFn(&Running)) {
     on_sqlite_with(settings, &test);
+    on_postgres_with(settings, test);
+}
+
+/// Runs a test on PostgreSQL, where that is installed, with these settings for a database.
+pub fn on_postgres_with(settings: fn(&str) -> Settings, test: impl AsyncFn(&Running)) {
     match postgres::database() {
         Some(database) => run(settings(&database), &test),
         None => skipped("PostgreSQL is not installed"),

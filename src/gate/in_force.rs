@@ -1,0 +1,101 @@
+//! What requests are judged by, apart from facts: put in force as one value, so that no request sees half of one configuration and half of
+//! another.
+
+use std::sync::Arc;
+
+use http::HeaderName;
+use tokio::sync::watch;
+
+use super::Gate;
+use crate::rules::{Route, RouteTable};
+use crate::telemetry::{Metrics, RouteMeters};
+use crate::token::{self, CredentialSource, KeySets, TokenVerifier};
+
+/// Rules and tokens that belong together.
+pub(super) struct InForce {
+    pub(super) rules: Rules,
+    pub(super) tokens: Tokens,
+}
+
+/// The rules in force.
+pub struct Rules {
+    pub(super) table: RouteTable,
+    pub(super) meters: RouteMeters,
+    /// For each rule, the place of its upstream among all.
+    upstreams: Box<[usize]>,
+    /// Origins whose unsafe requests may carry a cookie credential.
+    pub(super) csrf_origins: Box<[Box<str>]>,
+}
+
+/// How tokens are found and verified.
+pub struct Tokens {
+    /// Verifies.
+    pub verifier: Box<dyn TokenVerifier>,
+    /// The keys that it verifies by, for whoever keeps them fresh.
+    pub keys: Arc<KeySets>,
+    /// What was configured.
+    pub settings: token::Settings,
+    /// Where credentials may stand, for whichever issuer.
+    pub sources: Vec<CredentialSource>,
+}
+
+impl Tokens {
+    /// Whether the issuer called `name` has its tokens where this credential stood.
+    pub(super) fn may_stand_at(&self, name: &str, source: &CredentialSource) -> bool {
+        self.sources.len() == 1 || self.settings.issuer(name).is_some_and(|issuer| issuer.from.contains(source))
+    }
+}
+
+impl Rules {
+    /// Puts `table` in force: `upstreams` are all upstreams' names, in the order in which the door counts them.
+    pub fn new(table: RouteTable, upstreams: &[String], csrf_origins: Vec<String>, metrics: &Metrics) -> Self {
+        let name = |route: &Route| route.upstream.as_deref().unwrap_or(RouteMeters::NONE).to_owned();
+        let meters = RouteMeters::new(
+            metrics,
+            table.routes().iter().map(|route| (&*route.id, route.upstream.as_deref().unwrap_or(RouteMeters::NONE))),
+        );
+        // A name that is not there cannot be: the rules were compiled against the same names. It would lead nowhere.
+        let index =
+            |route: &Route| upstreams.iter().position(|upstream| *upstream == name(route)).unwrap_or(usize::MAX);
+        let upstreams = table.routes().iter().map(index).collect();
+        Self { table, meters, upstreams, csrf_origins: csrf_origins.into_iter().map(Into::into).collect() }
+    }
+
+    /// The rules themselves.
+    pub fn table(&self) -> &RouteTable {
+        &self.table
+    }
+
+    pub(super) fn upstream(&self, route: &Route) -> usize {
+        self.upstreams.get(route.index).copied().unwrap_or(usize::MAX)
+    }
+}
+
+impl InForce {
+    /// The headers besides `cookie` that credentials may stand in.
+    pub(super) fn credential_headers(&self) -> Box<[HeaderName]> {
+        let header = |source: &CredentialSource| match source {
+            CredentialSource::Header(name) => Some(name.clone()),
+            CredentialSource::Cookie(_) => None,
+        };
+        self.tokens.sources.iter().filter_map(header).collect()
+    }
+}
+
+impl Gate {
+    /// Replaces rules and tokens together; requests in flight finish with what they started with.
+    pub fn replace(&self, rules: Rules, tokens: Tokens) {
+        self.in_force.store(Arc::new(InForce { rules, tokens }));
+        self.replaced.send_replace(());
+    }
+
+    /// The key sets in force.
+    pub fn keys(&self) -> Arc<KeySets> {
+        Arc::clone(&self.in_force.load().tokens.keys)
+    }
+
+    /// Hears of every [`Self::replace`] from now on.
+    pub fn replacements(&self) -> watch::Receiver<()> {
+        self.replaced.subscribe()
+    }
+}
