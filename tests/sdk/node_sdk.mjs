@@ -6,6 +6,13 @@
 import assert from 'node:assert/strict';
 import { WorkOS } from '@workos-inc/node';
 
+const KINDS = [
+  'group.created', 'group.deleted', 'group.member_added', 'group.member_removed', 'group.updated', 'organization.created',
+  'organization.deleted', 'organization.updated', 'organization_membership.created', 'organization_membership.deleted',
+  'organization_membership.updated', 'organization_role.created', 'organization_role.deleted', 'organization_role.updated',
+  'permission.created', 'permission.deleted', 'permission.updated', 'role.created', 'role.deleted', 'role.updated',
+  'session.created', 'session.revoked', 'user.created', 'user.deleted', 'user.updated',
+];
 const [baseUrl, apiKey] = process.argv.slice(2);
 const url = new URL(baseUrl);
 const exercised = new Map(); // method of the SDK: what it sent
@@ -173,7 +180,20 @@ const seen = await events.listEvents({ events: ['group.created', 'role.created']
 assert(seen.data.some((event) => event.event === 'group.created'));
 const keys = await (await fetch(people.getJwksUrl('client_test'))).json();
 assert(keys.keys.length > 0);
-assert.deepEqual((await people.listSessions(ada.id)).data, []);
+const everybody = await (await people.listUsers({ limit: 1 })).autoPagination();
+assert.deepEqual(everybody.map((user) => user.id).sort(), [ada.id, bob.id].sort());
+assert.equal((await people.updateUser({ userId: ada.id, externalId: 'ada/1' })).externalId, 'ada/1');
+assert.equal((await people.getUserByExternalId('ada/1')).id, ada.id);
+// No method of the SDK mints.
+const minting = await fetch(new URL('/portcullis/v1/tokens', baseUrl), {
+  method: 'POST', headers: { authorization: `Bearer ${apiKey}`, 'content-type': 'application/json' },
+  body: JSON.stringify({ organization_membership_id: organizationMembershipId }),
+});
+const { session_id: sessionId } = await minting.json();
+const [session] = (await people.listSessions(ada.id)).data;
+assert.deepEqual([session.id, session.userId, session.organizationId], [sessionId, ada.id, acme.id]);
+await people.revokeSession({ sessionId });
+assert.equal((await people.listSessions(ada.id)).data[0].status, 'revoked');
 await refused(409, () => authorization.deleteResource({ resourceId: workspace.id }));
 await authorization.deleteResourceByExternalId(byName);
 await authorization.deleteResource({ resourceId: workspace.id, cascadeDelete: true });
@@ -182,5 +202,15 @@ await people.deleteOrganizationMembership(bobOm.id);
 await people.deleteUser(ada.id);
 await organizations.deleteOrganization(acme.id);
 await refused(404, () => organizations.getOrganization(acme.id));
+
+// Every event that there was is one that the SDK knows, page by page.
+const kinds = new Set();
+for (let after; ;) {
+  const page = await events.listEvents({ events: KINDS, limit: 20, after });
+  page.data.forEach((event) => kinds.add(event.event));
+  after = page.listMetadata?.after;
+  if (!after) break;
+}
+assert(kinds.size >= 15, [...kinds].join());
 
 console.log([...exercised].map(([method, request]) => `${method} ${request}`).sort().join('\n'));

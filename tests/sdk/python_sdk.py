@@ -19,6 +19,13 @@ from workos.authorization import (
 )
 from workos.organization_membership import RoleMultiple, RoleSingle
 
+KINDS = [
+    "group.created", "group.deleted", "group.member_added", "group.member_removed", "group.updated", "organization.created",
+    "organization.deleted", "organization.updated", "organization_membership.created", "organization_membership.deleted",
+    "organization_membership.updated", "organization_role.created", "organization_role.deleted", "organization_role.updated",
+    "permission.created", "permission.deleted", "permission.updated", "role.created", "role.deleted", "role.updated",
+    "session.created", "session.revoked", "user.created", "user.deleted", "user.updated",
+]
 base_url, api_key = sys.argv[1:3]
 client = WorkOSClient(api_key=api_key, client_id="client_test", base_url=base_url, max_retries=0)
 exercised = {}  # method of the SDK: what it sent
@@ -207,7 +214,19 @@ assert authorization.list_group_role_assignments(finance.id).data == []
 seen = [item.event for item in events.list_events(events=["group.created", "role.created"], limit=100).data]
 assert "group.created" in seen and "role.created" in seen
 assert users.get_jwks("client_test").keys
-assert users.list_sessions(ada.id).data == []
+assert sorted(user.id for user in users.list_users(limit=1).auto_paging_iter()) == sorted([ada.id, bob.id])
+template = users.update_jwt_template(content='{"email": {{ user.email }}}')
+assert users.list_jwt_template().content == template.content
+# No method of the SDK mints.
+minted = httpx2.post(
+    base_url.rstrip("/") + "/portcullis/v1/tokens",
+    headers={"authorization": f"Bearer {api_key}"},
+    json={"organization_membership_id": ada_om.id},
+).json()
+(session,) = users.list_sessions(ada.id).data
+assert (session.id, session.user_id, session.organization_id) == (minted["session_id"], ada.id, acme.id)
+users.revoke_session(session_id=session.id)
+assert users.list_sessions(ada.id).data[0].status == "revoked"
 refused(409, lambda: authorization.delete_resource(workspace.id))
 authorization.delete_resource_by_external_id(acme.id, "project", "p-2")
 authorization.delete_resource(workspace.id, cascade_delete=True)
@@ -216,6 +235,10 @@ memberships.delete_organization_membership(bob_om.id)
 users.delete_user(ada.id)
 organizations.delete_organization(acme.id)
 refused(404, lambda: organizations.get_organization(acme.id))
+
+# Every event that there was is one that the SDK knows, page by page.
+kinds = {item.event for item in events.list_events(events=KINDS, limit=20).auto_paging_iter()}
+assert len(kinds) >= 15, kinds
 
 for method, request in sorted(exercised.items()):
     print(method, request)

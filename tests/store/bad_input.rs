@@ -114,6 +114,8 @@ fn refused(answer: &Answer) {
     assert!(answer.body["code"].as_str().is_some_and(|code| !code.is_empty()), "{answer:?}");
     assert!(answer.body["message"].as_str().is_some_and(|message| !message.is_empty()), "{answer:?}");
     assert!(!answer.headers.contains_key("x-portcullis-revision"), "{answer:?}");
+    // What can be put right field by field is listed field by field.
+    assert!(answer.status != 422 || answer.body["errors"].as_array().is_some_and(|all| !all.is_empty()), "{answer:?}");
     for error in answer.body["errors"].as_array().into_iter().flatten() {
         assert!(error["field"].is_string() && error["code"].is_string(), "{answer:?}");
     }

@@ -28,7 +28,7 @@ fn check(membership: &str) -> String {
     format!("/authorization/organization_memberships/{membership}/check")
 }
 
-/// R2, R3, R5: a role counts on its resource and below, whatever the permission's type, and never above or beside.
+/// R2, R3, R5, R6: a role counts on its resource and below, whatever the permission's type, and never above or beside.
 #[test]
 fn roles_count_where_they_are_held_and_below() {
     on_every_engine(async |store| {
@@ -41,7 +41,7 @@ fn roles_count_where_they_are_held_and_below() {
         assert!(!store.may(&ada, "project:edit", &beside).await);
         assert!(!store.may(&ada, "project:edit", &root).await);
         assert!(!store.may(&bob, "project:edit", &project).await);
-        // R6: an organization role is a role on the root.
+        // An organization role is a role on the root.
         store.assign(&bob, "admin", &root).await;
         assert!(store.may(&bob, "project:edit", &beside).await);
     });
@@ -75,7 +75,7 @@ fn roles_take_nothing_away() {
     });
 }
 
-/// Rule T, and what is not there.
+/// Rule T, D10 (a permission that nobody declared is not granted), and what is not there.
 #[test]
 fn the_question_has_to_make_sense() {
     on_every_engine(async |store| {
@@ -91,6 +91,10 @@ fn the_question_has_to_make_sense() {
             body["permission_slug"] = json!("project:edit");
             store.post(&check(&ada), body).await.is_error(422, "invalid_resource_target");
         }
+        // One way to name the resource, not two.
+        let both = json!({"permission_slug": "project:edit", "resource_id": project, "resource_external_id": "p1",
+                          "resource_type_slug": "project"});
+        store.post(&check(&ada), both).await.is_error(422, "invalid_resource_target");
         store.post(&check(&ada), json!({"resource_id": project})).await.is_error(422, "invalid_request_parameters");
         let body = json!({"permission_slug": "project:edit", "resource_id": project});
         store.post(&check("om_nobody"), body).await.is_error(404, "entity_not_found");
@@ -100,7 +104,6 @@ fn the_question_has_to_make_sense() {
             let body = json!({"permission_slug": "project:edit", "resource_id": resource});
             store.post(&check(&ada), body).await.is_error(404, "entity_not_found");
         }
-        // D10
         let body = json!({"permission_slug": "nobody:knows", "resource_id": project});
         assert_eq!(store.post(&check(&ada), body).await.is(200), json!({"authorized": false}));
         let reader = [("authorization", "Bearer sk_test_read")];

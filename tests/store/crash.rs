@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use crate::support::process::Process;
-use crate::support::{Running, postgres};
+use crate::support::{Running, postgres, skipped};
 
 const WRITERS: usize = 16;
 
@@ -26,7 +26,7 @@ fn what_was_acknowledged_survives_a_kill() {
     kill_again_and_again(&format!("sqlite://{}", folder.path().join("store.db").display()));
     match postgres::database() {
         Some(database) => kill_again_and_again(&database),
-        None => eprintln!("skipped on PostgreSQL, which is not installed"),
+        None => skipped("PostgreSQL is not installed"),
     }
 }
 

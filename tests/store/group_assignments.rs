@@ -25,6 +25,7 @@ async fn company(store: &Running, role_mode: &str) -> Company {
     Company { root: store.root(&org).await, org, ada, eng, project }
 }
 
+/// R29, D11: a group has a role once, organization-wide without a resource, and its members have it at once.
 #[test]
 fn a_group_is_given_a_role_once_and_loses_it() {
     on_every_engine(async |store| {
@@ -39,7 +40,7 @@ fn a_group_is_given_a_role_once_and_loses_it() {
         store.post(&of(&eng), body.clone()).await.is_error(409, "duplicate_group_role_assignment");
         assert_eq!(store.get(&format!("{}/{id}", of(&eng))).await.is(200), given);
         assert!(store.may(&ada, "project:edit", &project).await, "D11: at once");
-        // R29: without a resource it is organization-wide.
+        // Without a resource it is organization-wide.
         let wide = store.post(&of(&eng), json!({"role_slug": "admin"})).await.is(201);
         assert_eq!(wide["resource"]["id"], json!(root));
         let on_root = json!({"role_slug": "admin", "resource_id": root});
@@ -67,10 +68,18 @@ fn what_does_not_fit_is_refused() {
             (json!({"role_slug": "project-editor", "resource_id": elsewhere}), 404, "entity_not_found"),
             (json!({"role_slug": "nothing"}), 404, "entity_not_found"),
             (json!({"role_slug": "admin", "resource_type_slug": "project"}), 422, "invalid_resource_target"),
+            (
+                json!({"role_slug": "project-editor", "resource_id": project, "resource_type_slug": "project",
+                       "resource_external_id": "p1"}),
+                422,
+                "invalid_resource_target",
+            ),
             (json!({}), 422, "invalid_request_parameters"),
         ] {
             store.post(&of(&eng), body.clone()).await.is_error(status, code);
-            store.put(&of(&eng), json!({"role_assignments": [body]})).await;
+            let answer = store.put(&of(&eng), json!({"role_assignments": [body]})).await;
+            assert_eq!(answer.body["code"], code, "{answer:?}");
+            assert_eq!(answer.status, status, "{answer:?}");
         }
         assert!(store.get(&of(&eng)).await.listed("/id").is_empty());
         store.get(&of("group_nobody")).await.is_error(404, "entity_not_found");

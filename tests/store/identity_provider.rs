@@ -32,8 +32,10 @@ fn r27_a_mapped_role_overrides_the_direct_one() {
         assert_eq!(store.roles(&ada).await, ["billing-admin"]);
         assert!(!store.may(&ada, "org:manage", &root).await);
         assert!(store.may(&ada, "billing:manage", &root).await);
-        // Of two the highest priority wins in single-role mode, even over the order of the list.
-        map(store, &organization, &[("finance", "billing-admin"), ("staff", "member")]).await;
+        // Of two the highest priority wins in single-role mode, over the order of the list and that of the names.
+        map(store, &organization, &[("finance", "member"), ("staff", "billing-admin")]).await;
+        assert_eq!(store.roles(&ada).await, ["billing-admin"]);
+        map(store, &organization, &[("staff", "member"), ("finance", "billing-admin")]).await;
         assert_eq!(store.roles(&ada).await, ["billing-admin"]);
         groups(store, &ada, &["staff"]).await;
         assert_eq!(store.roles(&ada).await, ["member"]);

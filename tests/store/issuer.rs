@@ -76,7 +76,7 @@ fn a_token_says_what_the_membership_has_now() {
     });
 }
 
-/// R10: a role that is given or taken is in the next token.
+/// R10: a role that is given or taken is in the next token, and stays in those that were made before.
 #[test]
 fn the_next_token_follows_a_change_of_roles() {
     on_every_engine(async |store| {
@@ -87,11 +87,16 @@ fn the_next_token_follows_a_change_of_roles() {
         let roles =
             async || claims(store, mint(store, &ada).await["access_token"].as_str().unwrap()).await["roles"].clone();
         assert_eq!(roles().await, json!(["member"]));
+        let earlier = mint(store, &ada).await["access_token"].as_str().unwrap().to_owned();
         let admin = store.assign(&ada, "admin", &root).await;
         assert_eq!(roles().await, json!(["admin", "member"]));
         let path = format!("/authorization/organization_memberships/{ada}/role_assignments/{admin}");
+        let earlier = [earlier, mint(store, &ada).await["access_token"].as_str().unwrap().to_owned()];
         store.delete(&path).await.is(204);
         assert_eq!(roles().await, json!(["member"]));
+        // What was signed stays as it is until it ends.
+        assert_eq!(claims(store, &earlier[0]).await["permissions"], json!([]));
+        assert_eq!(claims(store, &earlier[1]).await["permissions"][0], "billing:manage");
     });
 }
 
@@ -120,6 +125,25 @@ fn a_large_token_comes_with_a_warning() {
         let organization = store.organization("Acme").await;
         let ada = store.member(&organization, "ada").await;
         assert!(mint(store, &ada).await["warning"].as_str().is_some_and(|text| text.contains("cookie")));
+    });
+}
+
+/// A role that permits much does not fit either: what is warned of is the size of the token, whatever fills it. Below 3 KiB nothing is said.
+#[test]
+fn many_permissions_come_with_a_warning() {
+    on_sqlite(async |store| {
+        let organization = store.organization("Acme").await;
+        let ada = store.member(&organization, "ada").await;
+        let mut sizes = Vec::new();
+        for count in 0..80 {
+            let slug = format!("{count:02}:{}", "x".repeat(45));
+            store.post("/authorization/permissions", json!({"slug": slug, "name": "P"})).await.is(201);
+            store.post("/authorization/roles/member/permissions", json!({"slug": slug})).await.is(200);
+            let minted = mint(store, &ada).await;
+            sizes.push((minted["access_token"].as_str().unwrap().len(), minted.get("warning").is_some()));
+        }
+        assert!(sizes.iter().all(|(bytes, warned)| *warned == (*bytes > 3 * 1024)), "{sizes:?}");
+        assert!(sizes[0].0 < 3 * 1024 && sizes[79].0 > 3 * 1024, "{sizes:?}");
     });
 }
 

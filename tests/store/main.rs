@@ -11,10 +11,12 @@
     reason = "a test fails by panicking, says what it skipped, and ends with its process"
 )]
 
+mod access_log;
 mod assignments;
 mod audit;
 mod bad_input;
 mod checks;
+mod commands;
 mod concurrency;
 mod configuration;
 mod crash;
@@ -24,6 +26,7 @@ mod group_assignments;
 mod groups;
 mod identity_provider;
 mod issuer;
+mod lists;
 mod memberships;
 mod model;
 mod organizations;
@@ -36,4 +39,5 @@ mod sessions;
 mod signing_keys;
 mod support;
 mod table;
+mod tls;
 mod users;

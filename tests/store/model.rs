@@ -35,7 +35,7 @@ fn r16_the_environment_begins_with_member() {
     });
 }
 
-/// D15: the model is put in force as a whole and read back; putting back what was read changes nothing.
+/// R40, D15: the model is put in force as a whole and read back; putting back what was read changes nothing.
 #[test]
 fn a_model_is_read_back_as_it_was_put() {
     on_every_engine(async |store| {

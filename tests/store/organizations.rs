@@ -27,6 +27,24 @@ fn an_organization_comes_with_its_root_resource() {
     });
 }
 
+/// R35: the root's second name is the organization's external id, whatever that is now. Letters are compared as they are written.
+#[test]
+fn r35_the_root_follows_the_external_id() {
+    on_every_engine(async |store| {
+        let organization = id(&store.post(ORGANIZATIONS, json!({"name": "A", "external_id": "before"})).await.is(201));
+        let root = store.root(&organization).await;
+        let named = |name: &str| format!("/authorization/organizations/{organization}/resources/organization/{name}");
+        assert_eq!(id(&store.get(&named("before")).await.is(200)), root);
+        store.put(&format!("/organizations/{organization}"), json!({"external_id": "after"})).await.is(200);
+        assert_eq!(id(&store.get(&named("after")).await.is(200)), root);
+        store.get(&named("before")).await.is_error(404, "entity_not_found");
+        store.get(&named("After")).await.is_error(404, "entity_not_found");
+        let other = store.post(ORGANIZATIONS, json!({"name": "B", "external_id": "AFTER"})).await.is(201);
+        assert_eq!(store.get("/organizations/external_id/AFTER").await.is(200), other);
+        assert_eq!(id(&store.get("/organizations/external_id/after").await.is(200)), organization);
+    });
+}
+
 #[test]
 fn an_organization_is_found_by_its_external_id() {
     on_every_engine(async |store| {

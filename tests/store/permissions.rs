@@ -24,6 +24,7 @@ fn a_permission_can_be_created_once_and_is_listed() {
     });
 }
 
+/// D12: a cursor is the id of an object that is there.
 #[test]
 fn pages_go_both_ways() {
     on_every_engine(async |store| {
@@ -42,7 +43,6 @@ fn pages_go_both_ways() {
         assert_eq!(back, first);
         let ascending = store.get("/authorization/permissions?limit=2&order=asc").await;
         assert_eq!(ascending.listed("/slug"), ["p1", "p2"]);
-        // D12
         store.get("/authorization/permissions?after=perm_nobody").await.is_error(422, "unknown_cursor");
         store.get("/authorization/permissions?limit=0").await.is_error(422, "invalid_request_parameters");
         store.get("/authorization/permissions?limit=101").await.is_error(422, "invalid_request_parameters");
@@ -90,6 +90,7 @@ fn a_key_is_needed_and_its_scope() {
     });
 }
 
+/// D14: within 24 hours the same request has the same answer, another with its key is refused.
 #[test]
 fn a_repeated_request_has_one_effect() {
     on_every_engine(async |store| {

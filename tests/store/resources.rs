@@ -125,7 +125,7 @@ fn the_root_has_two_names_and_nothing_else_may_look_like_an_id() {
     });
 }
 
-/// R36: without a parent below the root, where the type allows it; a parent is of the same organization and of an allowed type.
+/// R36, R38: without a parent below the root, where the type allows it; a parent is of the same organization and of an allowed type.
 #[test]
 fn a_parent_has_an_allowed_type_and_is_of_the_same_organization() {
     on_every_engine(async |store| {
@@ -151,6 +151,9 @@ fn a_parent_has_an_allowed_type_and_is_of_the_same_organization() {
             .patch(&one(&id(&app)), json!({"parent_resource_id": workspace}))
             .await
             .is_error(422, "invalid_parent_resource_type");
+        // R36, R38: nor is it moved to another organization.
+        let moved = json!({"parent_resource_id": elsewhere});
+        store.patch(&one(&id(&app)), moved).await.is_error(404, "entity_not_found");
         store.patch(&one(&project), json!({"parent_resource_id": null})).await.is_error(422, "invalid_parent_resource");
         let explicit = json!({"organization_id": org, "resource_type_slug": "workspace", "external_id": "w2",
                               "name": "W", "parent_resource_id": null});
@@ -231,7 +234,7 @@ fn the_hierarchy_has_five_levels() {
     });
 }
 
-/// D7: the depth is a setting.
+/// R4, D7: a type may be below itself, the depth is a setting, and roles are inherited all the way down.
 #[test]
 fn the_hierarchy_can_be_deeper() {
     on_every_engine(async |store| {

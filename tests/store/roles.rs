@@ -232,7 +232,7 @@ fn r22_slugs_of_custom_roles() {
 
 /// D17: no custom role has the slug of an environment role, nor the reverse.
 #[test]
-fn d17_nothing_is_ever_shadowed() {
+fn r23_d17_nothing_is_ever_shadowed() {
     on_every_engine(async |store| {
         let path = roles_of(&store.organization("acme").await);
         store.post(ROLES, json!({"slug": "org-a", "name": "A"})).await.is(201);

@@ -11,7 +11,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use crate::support::{KEY, Running, on_sqlite};
+use crate::support::{KEY, Running, on_sqlite, skipped};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -37,7 +37,7 @@ fn script(interpreter: impl AsRef<OsStr>, file: &str) -> Command {
 #[test]
 fn the_node_sdk_works_against_the_store() {
     if !root().join("tests/sdk/node_modules/@workos-inc/node").is_dir() {
-        eprintln!("skipped: the Node SDK is not installed (npm install --no-package-lock --prefix tests/sdk)");
+        skipped("the Node SDK is not installed (npm install --no-package-lock --prefix tests/sdk)");
         return;
     }
     on_sqlite(async |store| drive(store, script("node", "node_sdk.mjs"), "node_sdk.mjs").await);
@@ -49,7 +49,7 @@ fn the_python_sdk_works_against_the_store() {
     let python = if venv.exists() { venv } else { PathBuf::from("python3") };
     let found = std::process::Command::new(&python).args(["-c", "import workos"]).stderr(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: the Python SDK is not installed (pip install -r tests/sdk/requirements.txt)");
+        skipped("the Python SDK is not installed (pip install -r tests/sdk/requirements.txt)");
         return;
     }
     on_sqlite(async |store| drive(store, script(&python, "python_sdk.py"), "python_sdk.py").await);
@@ -59,9 +59,9 @@ fn the_python_sdk_works_against_the_store() {
 fn the_rust_sdk_works_against_the_store() {
     let program = root().join("target/debug/rust_sdk");
     if !program.exists() {
-        eprintln!(
-            "skipped: the Rust SDK is not built \
-             (CARGO_TARGET_DIR=target cargo build --locked --manifest-path tests/sdk/rust/Cargo.toml)"
+        skipped(
+            "the Rust SDK is not built \
+             (CARGO_TARGET_DIR=target cargo build --locked --manifest-path tests/sdk/rust/Cargo.toml)",
         );
         return;
     }

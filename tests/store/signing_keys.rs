@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::postgres;
 use crate::support::process::{Process, configure, run};
+use crate::support::skipped;
 
 fn issuer(signing: &str, next: Option<&str>) -> String {
     let next = next.map(|file| format!(", next_signing_key: {file}")).unwrap_or_default();
@@ -66,7 +67,7 @@ async fn a_signing_key_is_replaced_as_documented() {
 #[tokio::test]
 async fn on_postgresql_a_missing_key_is_not_made() {
     let Some(database) = postgres::database() else {
-        return eprintln!("skipped: PostgreSQL is not installed");
+        return skipped("PostgreSQL is not installed");
     };
     let folder = tempfile::tempdir().unwrap();
     let further = format!("database: {database}\n{}", issuer("keys/issuer.pem", None));

@@ -78,7 +78,7 @@ pub(super) async fn list(
     let listing = Listing::of(select).bind(&group);
     let page = listing.page(&mut connection, &page, |row| Ok(row.try_get::<MembershipId, _>("id")?)).await?;
     let engine = Engine::behind(&connection);
-    let data = memberships::render(&mut connection, engine, &page.data, Form::Base).await?;
+    let data = memberships::render(&mut connection, engine, &page.data, Form::WithUser).await?;
     Ok(axum::Json(List { data, list_metadata: page.list_metadata }))
 }
 

@@ -17,8 +17,6 @@ use crate::wire::api::{Membership, MembershipStatus, RoleName};
 /// Which keys an answer has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Form {
-    /// Neither user nor roles.
-    Base,
     /// The user, no roles.
     WithUser,
     /// Roles, no user: what events carry.

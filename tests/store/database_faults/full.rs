@@ -8,8 +8,8 @@ use std::process::{Command, Stdio};
 use serde_json::json;
 
 use super::{World, log_equals_rows, recovers, refuses_every_write, revision};
-use crate::support::Running;
 use crate::support::process::Process;
+use crate::support::{Running, skipped};
 
 /// A disk of its own for the store: a small file system that only its process sees.
 const ON_A_SMALL_DISK: &str = "exec unshare -Urm sh -c \
@@ -45,7 +45,7 @@ fn may_have_mounts() -> bool {
 #[test]
 fn a_full_disk_refuses_writes_until_there_is_room() {
     if !may_have_mounts() {
-        return eprintln!("skipped: this machine lets nobody have mounts of their own");
+        return skipped("this machine lets nobody have mounts of their own");
     }
     runtime().block_on(async {
         let folder = tempfile::tempdir().unwrap();
@@ -83,7 +83,7 @@ fn fill(filler: &Path) {
 #[test]
 fn a_file_that_may_not_grow_refuses_writes_until_it_may() {
     if Command::new("prlimit").arg("--version").stdout(Stdio::null()).status().is_err() {
-        return eprintln!("skipped: `prlimit` is not installed");
+        return skipped("`prlimit` is not installed");
     }
     runtime().block_on(async {
         let folder = tempfile::tempdir().unwrap();

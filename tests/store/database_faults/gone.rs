@@ -13,11 +13,11 @@ use tokio::task::JoinSet;
 
 use super::{World, log_equals_rows, recovers, refuses_every_write, revision};
 use crate::support::postgres::Cluster;
-use crate::support::{Running, on_sqlite};
+use crate::support::{Running, on_sqlite, skipped};
 
 pub(super) fn with_a_cluster(test: impl AsyncFn(&Cluster)) {
     let Some(cluster) = Cluster::start() else {
-        return eprintln!("skipped: PostgreSQL is not installed");
+        return skipped("PostgreSQL is not installed");
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(test(&cluster));

@@ -4,13 +4,13 @@ use std::process::Command;
 
 use super::{World, log_equals_rows, recovers, refuses_every_write, revision};
 use crate::support::postgres::Cluster;
-use crate::support::{KEY, Running};
+use crate::support::{KEY, Running, skipped};
 
 /// Hosted databases do this to a disk that is nearly full. Sessions are told when they begin, and not told again when it is over.
 #[test]
 fn a_database_that_is_made_read_only_refuses_writes_until_it_is_not() {
     let Some(cluster) = Cluster::start() else {
-        return eprintln!("skipped: PostgreSQL is not installed");
+        return skipped("PostgreSQL is not installed");
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -47,11 +47,11 @@ fn a_store_does_not_start_on_a_disk_that_is_read_only() {
     let mut command = Command::new("unshare");
     command.args(["-Urm", "sh", "-c", script, "sh"]).arg(&place).arg(env!("CARGO_BIN_EXE_portcullis"));
     let Ok(output) = command.args(["store", "--config"]).arg(&file).output() else {
-        return eprintln!("skipped: `unshare` is not installed");
+        return skipped("`unshare` is not installed");
     };
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     if output.status.code() == Some(77) || said.contains("unshare failed") {
-        return eprintln!("skipped: this machine lets nobody have mounts of their own");
+        return skipped("this machine lets nobody have mounts of their own");
     }
     assert!(!output.status.success());
     assert!(said.contains("unable to open database file"), "{said}");

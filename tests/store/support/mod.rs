@@ -22,6 +22,7 @@
 pub mod company;
 pub mod postgres;
 pub mod process;
+pub mod tls;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -85,8 +86,15 @@ pub fn on_every_engine_with(settings: fn(&str) -> Settings, test: impl AsyncFn(&
 pub fn on_postgres_with(settings: fn(&str) -> Settings, test: impl AsyncFn(&Running)) {
     match postgres::database() {
         Some(database) => run(settings(&database), &test),
-        None => eprintln!("skipped on PostgreSQL, which is not installed"),
+        None => skipped("PostgreSQL is not installed"),
     }
+}
+
+/// Says that something was not tested, and why; a failure where `PORTCULLIS_NO_SKIPS` is set, as the gate does.
+#[track_caller]
+pub fn skipped(why: &str) {
+    assert!(std::env::var_os("PORTCULLIS_NO_SKIPS").is_none(), "skipped: {why}");
+    eprintln!("skipped: {why}");
 }
 
 /// Runs a test on SQLite.
@@ -144,9 +152,14 @@ impl Running {
 
     /// Starts a store with these settings.
     pub async fn start_with(settings: Settings) -> Self {
+        Self::start_over(settings, None).await
+    }
+
+    /// The same, over TLS: its own client does not speak that, see [`tls`].
+    pub async fn start_over(settings: Settings, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
         let database = settings.database.clone();
         let store = Store::open(settings, Arc::new(SystemClock)).await.unwrap();
-        let server = Server::bind(store.clone(), (Ipv4Addr::LOCALHOST, 0).into(), None).unwrap();
+        let server = Server::bind(store.clone(), (Ipv4Addr::LOCALHOST, 0).into(), tls).unwrap();
         let address = server.address().unwrap();
         let (stop, stopped) = watch::channel(false);
         let served = Some(tokio::spawn(server.serve(stopped)));
