@@ -51,6 +51,15 @@ pub struct Settings {
     pub store: String,
 }
 
+/// Puts in force what the folder has, as a sidecar does that starts: how many organizations. `None` when there is no file.
+///
+/// # Errors
+/// [`PersistError`], and nothing is in force that was not before.
+pub fn restore(settings: &Settings, world: &World, clock: &dyn Clock) -> Result<Option<usize>, PersistError> {
+    let loaded = Disk::open(settings)?.load(world, clock)?;
+    Ok(loaded.map(|(_, organizations)| organizations.len()))
+}
+
 /// A folder that is ours while this exists.
 pub(super) struct Disk {
     folder: PathBuf,
@@ -61,23 +70,38 @@ pub(super) struct Disk {
 
 /// Why facts are not written to disk, or not taken from there.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum PersistError {
+pub enum PersistError {
+    /// Another process holds the lock.
     #[error("another sidecar uses this folder")]
     Taken,
+    /// Folder or file cannot be used.
     #[error("the file system does not let us")]
     Io(#[from] io::Error),
+    /// Something else lies there.
     #[error("the file is not one of facts")]
     Foreign,
+    /// Another version wrote it.
     #[error("the file has format `{found}`, expected `{FORMAT}`")]
-    Format { found: String },
+    Format {
+        /// The number in the file.
+        found: String,
+    },
+    /// It is not what was written.
     #[error("the checksum does not fit: the file was cut off, changed, or written with another sync key")]
     Seal,
+    /// It is what was written, and makes no sense.
     #[error("a line of the file cannot be read")]
     Line(#[from] serde_json::Error),
+    /// A clock was set back.
     #[error("the file was written later than it is now, by the clock of this machine")]
     Future,
+    /// Nobody may decide on it any more.
     #[error("the facts are {} s old, which is more than {} s", age.as_secs(), Freshness::LONGEST_SERVED.as_secs())]
-    TooOld { age: Duration },
+    TooOld {
+        /// How old they are.
+        age: Duration,
+    },
+    /// They cannot come into force.
     #[error("the facts contradict each other")]
     Install(#[from] InstallError),
 }
