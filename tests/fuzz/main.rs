@@ -127,7 +127,7 @@ targets! {
 }
 
 #[test]
-fn what_fails_or_computes_for_long_is_found() {
+fn a_broken_promise_is_found() {
     fn fails_on_a_repetition(input: &[u8]) {
         assert!(!input.windows(2).any(|pair| pair == b"!!"), "found");
     }

@@ -53,7 +53,7 @@ impl Tried {
         for received in self.system.upstream.take() {
             may_arrive(&received);
         }
-        if self.inputs.fetch_add(1, Ordering::Relaxed) % TRIED == 0 {
+        if self.inputs.fetch_add(1, Ordering::Relaxed).is_multiple_of(TRIED) {
             let answer = self.system.get("/open/still").send().answer;
             assert_eq!(answer.map(|answer| answer.status), Some(200), "nobody is served any more");
             assert!(self.system.metric("portcullis_panics_total") < 1.0, "{}", self.system.logged());
