@@ -99,6 +99,7 @@ impl Bench {
             headers: &self.headers,
             is_upgrade: false,
             body: None,
+            is_confirmed: false,
         };
         let mut trace = Trace::new(false);
         let verdict = self.gate.check(black_box(&request), &mut trace).now_or_never();

@@ -23,7 +23,6 @@ use crate::gate::explain::ExplainRequest;
 use crate::gate::{Gate, WhoRequest};
 use crate::live::World;
 use crate::telemetry::Metrics;
-use crate::token::KeySets;
 
 /// Bytes that a question may have.
 const BODY_LIMIT: usize = 256 * 1024;
@@ -74,14 +73,12 @@ pub struct Admin {
     pub gate: Arc<Gate>,
     /// The facts in force; `None` with `facts.source: none`.
     pub world: Arc<World>,
-    /// The keys in force.
-    pub keys: Arc<dyn Fn() -> Arc<KeySets> + Send + Sync>,
     /// All series.
     pub metrics: Arc<Metrics>,
     /// Whether facts are configured at all.
     pub needs_facts: bool,
-    /// Reads the configuration again; the text says what is wrong with it.
-    pub reload: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+    /// Reads the configuration again, and names the keys that take a restart; the text says what is wrong with it.
+    pub reload: Box<dyn Fn() -> Result<Vec<&'static str>, String> + Send + Sync>,
     /// What callers of the admin listener must show.
     pub token: Option<Secret>,
 }
@@ -127,7 +124,7 @@ impl Admin {
     /// Why this sidecar is not ready; empty when it is.
     fn missing(&self) -> Vec<Value> {
         let mut missing = Vec::new();
-        for status in (self.keys)().status() {
+        for status in self.gate.keys().status() {
             if status.keys == 0 {
                 missing.push(json!({"waiting_for": "keys", "issuer": status.issuer, "error": status.error}));
             }
@@ -196,14 +193,24 @@ async fn explain(State(admin): State<Arc<Admin>>, Json(request): Json<ExplainReq
 }
 
 async fn who(State(admin): State<Arc<Admin>>, Json(request): Json<WhoRequest>) -> Response {
-    answer(admin.gate.who(&request))
+    // It walks every organization in memory, and probes are answered by the same thread.
+    match tokio::task::spawn_blocking(move || admin.gate.who(&request)).await {
+        Ok(found) => answer(found),
+        Err(_) => broken(),
+    }
 }
 
 async fn reload(State(admin): State<Arc<Admin>>) -> Response {
-    match (admin.reload)() {
-        Ok(()) => Json(json!({"reloaded": true})).into_response(),
-        Err(problems) => problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_configuration", &problems),
+    match tokio::task::spawn_blocking(move || (admin.reload)()).await {
+        Ok(Ok(needs_restart)) => Json(json!({"reloaded": true, "needs_restart": needs_restart})).into_response(),
+        Ok(Err(problems)) => problem(StatusCode::UNPROCESSABLE_ENTITY, "bad_configuration", &problems),
+        Err(_) => broken(),
     }
+}
+
+/// A panic, which is counted and logged elsewhere.
+fn broken() -> Response {
+    problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the question could not be answered")
 }
 
 fn answer<T: Serialize, E: fmt::Display>(result: Result<T, E>) -> Response {

@@ -13,6 +13,7 @@ mod feeding;
 pub mod offline;
 mod reload;
 pub mod store;
+mod upkeep;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,8 +31,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
-use self::feeding::{Feeding, Upkept};
+use self::feeding::Feeding;
 use self::reload::Reloader;
+use self::upkeep::Upkeep;
 use crate::admin::{self, Admin};
 use crate::config::{Facts, Origin, Sidecar, Store};
 use crate::domain::{Clock, OrganizationId, UnixSeconds};
@@ -180,7 +182,7 @@ impl App {
             Arc::clone(&metrics),
             Arc::clone(&clock),
             upstream_names,
-            Arc::clone(&keys),
+            config.built_in,
         );
         let reloader = Arc::new(reloader);
 
@@ -200,7 +202,14 @@ impl App {
         }
         let mut addresses =
             Addresses { listeners: bound.iter().map(Bound::address).collect(), status: None, admin: None };
-        let streams = Streams::new(Arc::clone(&gate), Arc::clone(&clock), Arc::clone(&metrics), Arc::clone(&log));
+        let between_questions = config.facts.shortest_life();
+        let streams = Streams::new(
+            Arc::clone(&gate),
+            Arc::clone(&clock),
+            Arc::clone(&metrics),
+            Arc::clone(&log),
+            between_questions,
+        );
         server.add_service(GenBackgroundService::new("streams".to_owned(), Arc::clone(&streams)));
         let sidecar = proxy::Sidecar::new(config.proxy, Arc::clone(&gate), upstreams, Arc::clone(&metrics), log);
         let meters = ConnectionMeters {
@@ -228,16 +237,12 @@ impl App {
         let facts = feeding.map(|feeding| feeding.begin(&world, &clock, &metrics, orders, released));
         let end = watch::Sender::new(false);
         let facts = facts.map(|facts| (facts, end.subscribe()));
-        let upkeep = Upkeep { facts: Mutex::new(facts), reloader: Arc::clone(&reloader) };
+        let upkeep = Upkeep::new(facts, Arc::clone(&reloader));
         server.add_service(GenBackgroundService::new("upkeep".to_owned(), Arc::new(upkeep)));
 
         let pages = Arc::new(Admin {
             gate,
             world: Arc::clone(&world),
-            keys: Arc::new({
-                let reloader = Arc::clone(&reloader);
-                move || reloader.keys()
-            }),
             metrics: Arc::clone(&metrics),
             needs_facts,
             reload: Box::new(move || reloader.reload()),
@@ -336,40 +341,6 @@ fn server_conf(threads: usize) -> ServerConf {
         graceful_shutdown_timeout_seconds: Some(1),
         upstream_keepalive_pool_size: 1024,
         ..ServerConf::default()
-    }
-}
-
-/// Keys, facts and reload signals.
-struct Upkeep {
-    /// And what tells them to end.
-    facts: Mutex<Option<(Upkept, watch::Receiver<bool>)>>,
-    reloader: Arc<Reloader>,
-}
-
-#[async_trait]
-impl BackgroundService for Upkeep {
-    async fn start(&self, shutdown: ShutdownWatch) {
-        let facts = self.facts.lock().take();
-        let facts = async {
-            match facts {
-                Some((facts, end)) => facts.run(end).await,
-                None => std::future::pending().await,
-            }
-        };
-        let reloads = async {
-            let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
-            while hangup.recv().await.is_some() {
-                // What is wrong is in the log.
-                let _ = self.reloader.reload();
-            }
-        };
-        let mut stopped = shutdown.clone();
-        tokio::select! {
-            () = facts => {}
-            () = self.reloader.keep_keys_fresh(shutdown.clone()) => {}
-            _ = stopped.wait_for(|stop| *stop) => {}
-            () = async { reloads.await; std::future::pending::<()>().await } => {}
-        }
     }
 }
 

@@ -71,6 +71,8 @@ pub struct RequestView<'a> {
     pub is_upgrade: bool,
     /// The body, once the gate has asked for it.
     pub body: Option<&'a [u8]>,
+    /// Whether the server that facts come from is not to be asked, where a rule has it asked: it has confirmed this request of late.
+    pub is_confirmed: bool,
 }
 
 /// What is to be done with a request.
@@ -97,6 +99,8 @@ pub struct Trace {
     /// The resource asked for first, when the request was denied or details were wanted.
     pub resource: Option<Box<str>>,
     detailed: bool,
+    /// Whether the rule lets the server that facts come from have the last word.
+    pub asks_server: bool,
     /// The facts that were consulted.
     pub revision: Option<Revision>,
     /// How old they were.
@@ -182,7 +186,10 @@ impl Gate {
             verify::questions(route, &requirement, principal.as_deref(), membership.as_ref(), view.as_ref())?;
         drop(view);
         if let Some(questions) = &questions {
-            self.verify(questions).await?;
+            trace.asks_server = true;
+            if !request.is_confirmed {
+                self.verify(questions).await?;
+            }
         }
         if let Some(principal) = &principal {
             // Facts, a revision or the server may have been waited for, and what was waited for may be a revocation.

@@ -6,6 +6,7 @@
 
 mod copy;
 mod generation;
+mod histories;
 mod loading;
 mod moment;
 mod residents;
@@ -14,7 +15,6 @@ mod turn;
 mod view;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ pub use revocations::Revocations;
 pub use view::{Lookup, View};
 
 use self::generation::{Everything, Generation, Preloaded};
+use self::histories::Histories;
 use self::moment::{Moment, Proof};
 use self::residents::Residents;
 use self::turn::Turn;
@@ -76,8 +77,8 @@ pub struct World {
     changed: watch::Sender<()>,
     /// The last proof of freshness.
     proven: Proof,
-    /// Whether there was one since the history in force began.
-    proven_in_epoch: AtomicBool,
+    /// What is known of other histories.
+    histories: Histories,
     revocations: Revocations,
     metrics: Arc<Metrics>,
 }
@@ -104,6 +105,7 @@ impl World {
     pub fn new(settings: Settings, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, released: Released) -> (Self, Orders) {
         let changed = watch::Sender::new(());
         let revocations = Revocations::new(Arc::clone(&clock), changed.clone());
+        let histories = Histories::new(Arc::clone(&clock));
         let (residents, orders) = Residents::new(&settings, clock, Arc::clone(&metrics), released);
         let nothing = Generation {
             number: 0,
@@ -119,7 +121,7 @@ impl World {
             turn: Turn::default(),
             changed,
             proven: Proof::none(),
-            proven_in_epoch: AtomicBool::new(false),
+            histories,
             revocations,
             metrics,
         };
@@ -304,7 +306,7 @@ impl World {
     fn put_in_force(&self, generation: Generation) {
         let epoch = |generation: &Generation| generation.revision.map(|revision| revision.epoch);
         if epoch(&self.current.load()) != epoch(&generation) {
-            self.proven_in_epoch.store(false, Ordering::Release);
+            self.histories.begin();
         }
         self.turn.write(|| self.current.store(Arc::new(generation)));
         self.changed.send_replace(());
@@ -339,7 +341,7 @@ impl World {
     /// Notes that the facts in force were the newest there are at `uptime`.
     pub fn prove(&self, uptime: Duration) {
         self.note(Moment::at(uptime));
-        self.proven_in_epoch.store(true, Ordering::Release);
+        self.histories.prove(Moment::at(uptime));
     }
 
     fn note(&self, moment: Moment) {
@@ -350,7 +352,13 @@ impl World {
     /// Whether facts were proven to be the newest since the history in force began: before that, they may be those of a restored
     /// backup which somebody else has moved beyond already.
     pub fn is_proven_in_epoch(&self) -> bool {
-        self.proven_in_epoch.load(Ordering::Acquire)
+        self.histories.is_proven()
+    }
+
+    /// Whether `epoch`, of which somebody has seen a revision, is known to be over: the facts in force, of another epoch, were proven to be the
+    /// newest as of a moment after this was first asked. Until then it may be one that has begun and is not known here yet.
+    pub fn is_over(&self, epoch: Epoch) -> bool {
+        self.histories.is_over(epoch)
     }
 
     /// The revocations in force.

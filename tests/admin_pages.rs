@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::io::Write;
 
 use serde_json::{Value, json};
 use support::client::Answer;
@@ -296,7 +297,7 @@ fn reload_replaces_rules_or_changes_nothing() {
     system.get("/new").is_refused(403, "no_route");
     let text = std::fs::read_to_string(system.config_file()).unwrap();
     system.write("portcullis.yaml", &format!("{text}- {{id: new, match: {{path: /new}}, public: true}}\n"));
-    assert_eq!(system.admin_page("POST", "/reload", "").json(), json!({"reloaded": true}));
+    assert_eq!(system.admin_page("POST", "/reload", "").json(), json!({"reloaded": true, "needs_restart": []}));
     system.get("/new").passes();
     system.write("portcullis.yaml", &text.replace("public: true", "publik: true"));
     let answer = system.admin_page("POST", "/reload", "");
@@ -310,6 +311,45 @@ fn reload_replaces_rules_or_changes_nothing() {
     assert_eq!(system.admin_page("POST", "/reload", "").status, 200);
     system.get("/open").is_refused(403, "no_route");
     system.get("/new").is_refused(403, "no_route");
+}
+
+#[test]
+fn a_reload_names_what_takes_a_restart() {
+    let system = System::with(ROUTES).and("trusted_proxies: [\"127.0.0.0/8\"]").start();
+    let text = std::fs::read_to_string(system.config_file()).unwrap();
+    let changed = text.replace("127.0.0.0/8", "10.0.0.0/8").replace("threads: 2", "threads: 3");
+    system.write("portcullis.yaml", &format!("{changed}- {{id: new, match: {{path: /new}}, public: true}}\n"));
+    let answer = system.admin_page("POST", "/reload", "");
+    assert_eq!(answer.json(), json!({"reloaded": true, "needs_restart": ["trusted_proxies", "threads"]}));
+    // What it says of the rest is true.
+    system.get("/new").passes();
+    let received = system.get("/open").field("x-real-ip", "192.0.2.1").passes();
+    assert_eq!(received.value("x-real-ip").as_deref(), Some("192.0.2.1"));
+    // It is compared with what the process was started with, not with what was read last.
+    assert_eq!(system.admin_page("POST", "/reload", "").json(), answer.json());
+    system.write("portcullis.yaml", &text);
+    assert_eq!(system.admin_page("POST", "/reload", "").json(), json!({"reloaded": true, "needs_restart": []}));
+}
+
+#[test]
+fn a_reload_that_takes_its_time_keeps_no_probe_waiting() {
+    let system = system();
+    let text = std::fs::read_to_string(system.config_file()).unwrap();
+    std::fs::remove_file(system.config_file()).unwrap();
+    // Whoever opens it to read waits until somebody opens it to write.
+    let made = std::process::Command::new("mkfifo").arg(system.config_file()).status();
+    assert!(made.unwrap().success());
+    std::thread::scope(|scope| {
+        let reload = scope.spawn(|| system.admin_page("POST", "/reload", ""));
+        let mut pipe = std::fs::OpenOptions::new().write(true).open(system.config_file()).unwrap();
+        for page in ["/live", "/ready", "/metrics"] {
+            assert_eq!(system.status_page(page).status, 200, "{page}");
+        }
+        assert!(!reload.is_finished());
+        pipe.write_all(text.as_bytes()).unwrap();
+        drop(pipe);
+        assert_eq!(reload.join().unwrap().status, 200);
+    });
 }
 
 /// Every page: its listener's way to ask for it, and whether it is for operators only.

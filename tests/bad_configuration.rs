@@ -146,6 +146,38 @@ fn every_mistake_is_named_with_its_place_and_nothing_starts() {
     assert!(unnamed.is_empty(), "{}", unnamed.join("\n"));
 }
 
+/// What is revoked is remembered for as long as a token of a day: of one that lives longer it would be forgotten.
+#[test]
+fn tokens_that_outlive_their_revocation_are_refused_where_revocations_count() {
+    const STORE: &str = "source: store, url: \"http://127.0.0.1:1\", key: k";
+    const WORKOS: &str = "source: workos, url: \"https://a.test\", key: k";
+    let refused = |source: &str, lifetime: &str, more: &[(&str, &str)]| {
+        let long = GOOD.replacen("leeway: 30s", &format!("max_lifetime: {lifetime}"), 1).replacen(FILE, source, 1);
+        let long = more.iter().fold(long, |text, (good, bad)| text.replacen(good, bad, 1));
+        let output = run(folder(&long).path(), &["validate", "--config", "portcullis.yaml"]);
+        let said = text(&output.stderr);
+        let named =
+            said.lines().any(|line| line.starts_with("portcullis.yaml:7:") && line.contains("`max_lifetime` is 0"));
+        assert_eq!(named, code(&output) == 2, "{source} {lifetime}: {said}");
+        named
+    };
+    for source in [STORE, WORKOS] {
+        for lifetime in ["0s", "24h1s", "7d"] {
+            assert!(refused(source, lifetime, &[]), "{source} {lifetime}");
+        }
+        assert!(!refused(source, "24h", &[]));
+        assert!(!refused(source, "7d", &[("require: ", "revocations: ignore, require: ")]), "nobody looks at them");
+        assert!(!refused(source, "7d", &[("routes:", "defaults: {revocations: ignore}\nroutes:")]));
+    }
+    let other = "tokens:\n  - {name: b, issuer: \"https://b.test\", audience: api, jwks_file: jwks.json, algorithms: [ES256], organizations: any}";
+    let two =
+        [("tokens:", other), ("name: a,", "organizations: any, name: a,"), ("require: ", "tokens: [b], require: ")];
+    let elsewhere = refused(STORE, "7d", &two);
+    assert!(!elsewhere, "no route takes such a token");
+    assert!(!refused(FILE, "0s", &[]), "a file says nothing of revocations");
+    assert!(!refused(&format!("{WORKOS}, events: 0s"), "0s", &[]), "nor does a server that is not asked for events");
+}
+
 #[test]
 fn the_sidecar_starts_on_nothing_less_than_a_whole_configuration() {
     let broken = GOOD
@@ -400,9 +432,22 @@ struct Running {
 }
 
 impl Running {
+    const ARGUMENTS: [&str; 7] =
+        ["proxy", "--config", "portcullis.yaml", "--log-level", "trace", "--log-format", "json"];
+
     fn start(folder: &Path) -> Self {
-        let arguments = ["proxy", "--config", "portcullis.yaml", "--log-level", "trace", "--log-format", "json"];
-        let mut child = portcullis(folder, &arguments).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        Self::spawned(portcullis(folder, &Self::ARGUMENTS))
+    }
+
+    /// With the root certificates of this file alone.
+    fn with_roots(folder: &Path, roots: &Path) -> Self {
+        let mut command = portcullis(folder, &Self::ARGUMENTS);
+        command.env("SSL_CERT_FILE", roots).env_remove("SSL_CERT_DIR");
+        Self::spawned(command)
+    }
+
+    fn spawned(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap());
         Self { child, lines, seen: String::new() }
     }
@@ -464,4 +509,34 @@ fn h12_a_running_sidecar_reloads_stops_and_logs_no_secret_at_any_level() {
     running.lines.read_to_string(&mut running.seen).unwrap();
     assert!(!running.seen.contains(canary), "{}", running.seen);
     assert!(TcpStream::connect(&address).is_err());
+}
+
+/// A file with one certificate.
+fn root(folder: &Path) -> std::path::PathBuf {
+    let issuer = portcullis::token::Issuer::ephemeral("https://r.test", portcullis::token::Algorithm::RS256).unwrap();
+    let keys: Value = serde_json::from_str(&issuer.jwks().unwrap()).unwrap();
+    let certificate = keys["keys"][0]["x5c"][0].as_str().unwrap();
+    let lines: Vec<&str> = certificate.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let file = folder.join("roots.pem");
+    let text = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"));
+    fs::write(&file, text).unwrap();
+    file
+}
+
+#[test]
+fn without_root_certificates_a_reload_to_keys_over_https_is_refused_and_ends_nothing() {
+    let folder = folder(GOOD);
+    let roots = root(folder.path());
+    let mut running = Running::with_roots(folder.path(), &roots);
+    running.line_with("key set loaded");
+    fs::remove_file(roots).unwrap();
+    let over_https = GOOD.replace("jwks_file: jwks.json", "jwks: \"https://a.test/jwks\"");
+    fs::write(folder.path().join("portcullis.yaml"), over_https).unwrap();
+    running.signal("HUP");
+    let line = running.line_with("configuration ");
+    assert!(line.contains("not reloaded") && line.contains("root certificates"), "{line}");
+    // What is in force is kept fresh as before.
+    let other = portcullis::token::Issuer::ephemeral("https://a.test", portcullis::token::Algorithm::ES256).unwrap();
+    fs::write(folder.path().join("jwks.json"), other.jwks().unwrap()).unwrap();
+    running.line_with("key set loaded");
 }

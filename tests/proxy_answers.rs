@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use portcullis::domain::Revision;
+use portcullis::domain::{Clock, Revision};
 use portcullis::{wire, yaml};
 use support::upstream::RecordingUpstream;
 use support::{Outcome, System, alice, nowhere, token};
@@ -150,8 +150,12 @@ fn a_revision_that_comes_into_force_in_time_is_waited_for() {
     let [arrived] = <[_; 1]>::try_from(system.upstream.take()).unwrap();
     assert_eq!(arrived.value("x-portcullis-revision"), Some(next.to_string()));
     assert_eq!(system.metric(r#"portcullis_min_revision_total{result="waited"}"#), 1.0);
-    // Another history, and the facts are known to be the newest of this one.
-    system.get("/projects/42").with(&alice).field("x-portcullis-min-revision", "r1.00000000000000aa.7").passes();
+    // Another history, which may have begun a moment ago, until a later look at the source shows that it did not.
+    let other = || system.get("/projects/42").with(&alice).field("x-portcullis-min-revision", "r1.00000000000000aa.7");
+    other().is_refused(503, "revision_unavailable");
+    system.clock.advance(1);
+    system.world.prove(system.clock.uptime());
+    other().passes();
     assert_eq!(system.metric(r#"portcullis_min_revision_total{result="other_history"}"#), 1.0);
 }
 

@@ -109,7 +109,13 @@ impl Listening {
 /// What of `id` is revoked, for tokens issued until now.
 fn revoke(system: &System, kind: RevocationKind, id: &str) {
     let now = system.clock.now();
-    system.world.revocations().add([Revocation { kind, id: id.into(), not_before: now, expires: now.plus(3600) }]);
+    system.world.revocations().add([Revocation {
+        kind,
+        id: id.into(),
+        not_before: now,
+        expires: now.plus(3600),
+        holder: None,
+    }]);
 }
 
 fn somebody(session: &str) -> TokenCase {
@@ -562,6 +568,7 @@ fn a_revoked_token_is_refused_on_every_route_that_needs_one_and_told_so() {
         id: "om_alice".into(),
         not_before: earlier,
         expires: now.plus(60),
+        holder: None,
     };
     system.world.revocations().replace([entry]);
     ask("/me").passes();

@@ -128,6 +128,48 @@ fn large_bodies_pass_whole_in_both_directions() {
     assert!(system.upstream.take()[0].body == body, "the body arrived changed");
 }
 
+/// Fault row 34: neither its connection nor the upstream's is held for as long as it likes.
+#[test]
+fn a_client_that_does_not_read_its_answer_is_cut_off() {
+    let upstream = RecordingUpstream::answering(|_, stream| {
+        let head = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
+        let chunk = [&b"10000\r\n"[..], &[b'x'; 0x10000], b"\r\n"].concat();
+        stream.write_all(head).unwrap();
+        while stream.write_all(&chunk).is_ok() {}
+        false
+    });
+    let system = System::with(ROUTES).upstream(upstream).limits("{client_timeout: 1s}").start();
+    let mut connection = system.connect();
+    connection.send(format!("GET /me HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\n\r\n", alice().sign()));
+    system.until("it was cut off", |system| {
+        system.metric(r#"portcullis_requests_total{outcome="error",reason="timeout",route="me"}"#) == 1.0
+    });
+    system.until("its place is free", |system| system.metric("portcullis_streams_open") == 0.0);
+    drop(connection);
+}
+
+/// Fault row 32: each byte comes in time, and the whole would take hours.
+#[test]
+fn a_body_that_drips_is_cut_off_and_a_conversation_is_not() {
+    let system = System::with(ROUTES).limits("{client_timeout: 1s, body_rate: 1000}").start();
+    let drip = |kind: &str, drops: usize| {
+        let mut connection = system.connect();
+        connection.send(format!(
+            "POST /me HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Type: {kind}\r\nContent-Length: 60\r\n\r\n",
+            alice().sign()
+        ));
+        for _ in 0..drops {
+            // Fails once it was cut off.
+            let _ = std::io::Write::write_all(&mut connection.stream(), b"x");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        connection.answer().map(|answer| answer.status)
+    };
+    assert_eq!(drip("text/plain", 40), Some(408));
+    assert_eq!(drip("application/grpc", 60), Some(200));
+    system.upstream.take();
+}
+
 #[test]
 fn a_refused_upload_is_answered_while_it_is_sent() {
     let system = System::with(ROUTES).start();

@@ -146,6 +146,7 @@ fn d5_headers_that_change_the_meaning_are_refused() {
     };
     let rows = rows([
         (with(r#"{"alg":"RS256","kid":"KID","crit":["exp"]}"#), Malformed, "a critical header"),
+        (with(r#"{"alg":"RS256","kid":null}"#), Malformed, "a key id that is null"),
         (with(r#"{"alg":"RS256","kid":"KID","crit":[]}"#), Malformed, "an empty list of critical headers"),
         (with(r#"{"alg":"RS256","kid":"KID","crit":null}"#), Malformed, "no critical headers, said aloud"),
         (with(r#"{"alg":"RS256","kid":"KID","b64":false}"#), Malformed, "an unencoded payload"),

@@ -77,7 +77,12 @@ fn row_45_times_are_numbers_and_are_kept_to() {
     let at = |name: &str, offset: i64| raw(name, &(NOW.0 + offset).to_string());
     let rows = rows([
         (rsa().token(&claims_with(json!({"exp": null}))), MissingClaim, "no exp"),
-        (raw("exp", "null"), MissingClaim, "exp null"),
+        (raw("exp", "null"), Malformed, "exp null"),
+        (raw("nbf", "null"), Malformed, "nbf null"),
+        (raw("iat", "null"), Malformed, "iat null"),
+        (raw("jti", "null"), Malformed, "jti null"),
+        (raw("jti", "7"), Malformed, "jti a number"),
+        (raw("nbf", "1800000030.5"), NotYetValid, "not begun, by a fraction of a second"),
         (raw("exp", "\"1800000250\""), Malformed, "exp as text"),
         (raw("exp", "-1"), Malformed, "negative exp"),
         (raw("exp", "-0.5"), Malformed, "negative exp, a little"),
@@ -102,7 +107,14 @@ fn row_45_times_are_numbers_and_are_kept_to() {
     ]);
     all_refused(verifier(|_| {}), &rsa().token(&claims()), &rows);
     let accepted = verifier(|_| {});
-    for token in [at("exp", -29), raw("exp", "1800000000.5"), raw("exp", "1.8e9"), at("nbf", 30), at("iat", 30)] {
+    for token in [
+        at("exp", -29),
+        raw("exp", "1800000000.5"),
+        raw("exp", "1.8e9"),
+        raw("nbf", "1800000029.5"),
+        at("nbf", 30),
+        at("iat", 30),
+    ] {
         accepted.verify(&token, NOW).unwrap();
     }
     accepted.verify(&at("exp", 24 * 3600 - 50), NOW).unwrap();
@@ -149,6 +161,18 @@ fn claims_that_are_used_have_their_type() {
         (with(json!({"role": ["admin"]})), Malformed, "a list as role"),
     ]);
     all_refused(verifier(|_| {}), &rsa().token(&claims()), &rows);
+    let with_null = |name: &str| {
+        let text = claims_with(json!({name: "NULL", "uid": "user_ada"})).to_string().replace("\"NULL\"", "null");
+        rsa().sign(&rsa().header().to_string(), &text)
+    };
+    let by_uid = verifier(|issuer| issuer.claims.user = "uid".to_owned());
+    let good = with(json!({"uid": "user_ada"}));
+    let rows = self::rows([
+        (with(json!({"uid": "user_ada", "sub": 7})), Malformed, "a subject that nobody looks at, and no text"),
+        (with_null("sub"), Malformed, "the same, null"),
+        (with_null("jti"), Malformed, "a null that nobody looks at"),
+    ]);
+    all_refused(by_uid, &good, &rows);
 
     let lenient = verifier(|_| {});
     let odd = json!({

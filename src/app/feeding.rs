@@ -15,13 +15,10 @@ use crate::sync::feed::Feed;
 use crate::sync::persist;
 use crate::sync::{Loop, Refresher, Settings, Ttl};
 use crate::telemetry::Metrics;
-use crate::wire::{Revocation, RevocationKind};
+use crate::wire::{Holder, Revocation, RevocationKind};
 
 /// How long a request waits for an organization that takes many questions to read.
 pub(super) const LOAD_WAIT: Duration = Duration::from_secs(2);
-
-/// For so many seconds a revocation is kept: no token lives longer than a day (`tokens.max_lifetime`).
-const REVOCATIONS_KEPT: i64 = 24 * 60 * 60;
 
 /// A source, about to be pulled from.
 pub(super) enum Feeding {
@@ -113,15 +110,18 @@ impl Feeding {
 
 /// What ended at `at` (RFC 3339; now, when that cannot be read) refuses every token issued until then.
 fn revocation(ended: &Ended, at: &str, now: UnixSeconds) -> Revocation {
-    let (kind, id) = match ended {
-        Ended::Session(id) => (RevocationKind::Session, id.as_str()),
-        Ended::Membership(id) => (RevocationKind::Membership, id.as_str()),
-        Ended::User(id) => (RevocationKind::User, id.as_str()),
-        Ended::Organization(id) => (RevocationKind::Organization, id.as_str()),
+    let (kind, id, holder) = match ended {
+        Ended::Session(id) => (RevocationKind::Session, id.as_str(), None),
+        Ended::Membership { id, holder } => (RevocationKind::Membership, id.as_str(), holder.as_ref()),
+        Ended::User(id) => (RevocationKind::User, id.as_str(), None),
+        Ended::Organization(id) => (RevocationKind::Organization, id.as_str(), None),
     };
     let since = humantime::parse_rfc3339(at).ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     let not_before = since.and_then(|since| i64::try_from(since.as_secs()).ok()).map_or(now, UnixSeconds);
-    Revocation { kind, id: id.into(), not_before, expires: now.plus(REVOCATIONS_KEPT) }
+    let holder = holder
+        .map(|(user, organization)| Holder { user: user.as_str().into(), organization: organization.as_str().into() });
+    let kept = i64::try_from(Revocation::KEPT.as_secs()).unwrap_or(i64::MAX);
+    Revocation { kind, id: id.into(), not_before, expires: not_before.plus(kept), holder }
 }
 
 impl Upkept {
@@ -149,10 +149,29 @@ impl Upkept {
                         return;
                     }
                 };
-                let (everything, key) = (store.everything, store.feed.key);
-                let persist = store.persist.map(|folder| persist::Settings { folder, key });
+                let (everything, key, url) = (store.everything, store.feed.key, store.feed.url.to_string());
+                let persist = store.persist.map(|folder| persist::Settings { folder, key, store: url });
                 Feed { world, client, clock, metrics, everything, persist }.run(orders, released, shutdown).await;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::IssuerSettings;
+
+    #[test]
+    fn what_ended_is_remembered_until_the_last_token_of_a_day_has_ended() {
+        let (ended, now) = (Ended::Session("session_1".parse().unwrap()), UnixSeconds(1_000_000));
+        let rows = [("1970-01-10T12:00:00.500Z", 820_800_i64), ("nonsense", now.0)];
+        for (at, not_before) in rows {
+            let entry = revocation(&ended, at, now);
+            assert_eq!((entry.kind, &*entry.id), (RevocationKind::Session, "session_1"));
+            assert_eq!(entry.not_before.0, not_before, "{at}");
+            let longest = Revocation::LONGEST_LIFETIME + IssuerSettings::MOST_LEEWAY;
+            assert_eq!(entry.expires.since(entry.not_before), i64::try_from(longest.as_secs()).unwrap());
         }
     }
 }

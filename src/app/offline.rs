@@ -115,6 +115,7 @@ pub async fn run_test(rules: &RouteTable, test: &RuleTest, clock: Arc<dyn Clock>
         headers: &test.headers,
         is_upgrade: test.headers.contains_key(http::header::UPGRADE),
         body: test.body.as_deref(),
+        is_confirmed: false,
     };
     Ok(gate.explain_as(&request, test.caller.as_ref()).await)
 }

@@ -78,6 +78,23 @@ impl Facts {
         }
     }
 
+    /// Whether the source says what is revoked, be it a list or not.
+    pub fn hear_of_revocations(&self) -> bool {
+        match &self.origin {
+            Origin::Store(_) => true,
+            Origin::Workos(workos) => workos.events.is_some(),
+            Origin::Nowhere | Origin::File(_) => false,
+        }
+    }
+
+    /// The shortest time that facts of an organization live before they are read again; zero where they are not.
+    pub fn shortest_life(&self) -> Duration {
+        match &self.origin {
+            Origin::Workos(workos) => workos.ttl.min,
+            Origin::Nowhere | Origin::File(_) | Origin::Store(_) => Duration::ZERO,
+        }
+    }
+
     /// Whether the server can be asked for a single permission.
     pub fn can_be_checked(&self) -> bool {
         matches!(self.origin, Origin::Workos(_))

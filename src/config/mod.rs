@@ -7,6 +7,7 @@ mod facts;
 pub mod issuer;
 mod listeners;
 mod raw;
+mod restart;
 pub mod store;
 mod tests_in_file;
 mod tokens;
@@ -24,13 +25,16 @@ use crate::proxy;
 use crate::proxy::headers::{HeaderPolicy, IdentityHeader};
 use crate::proxy::intake::HeadLimits;
 use crate::proxy::listen::Listener;
+use crate::proxy::patience::Patience;
 use crate::proxy::upstream::UpstreamSettings;
 use crate::rules::{self, RouteTable};
 use crate::telemetry::LogSettings;
 use crate::token;
+use crate::wire::Revocation;
 use crate::yaml::{self, Node, Placed, Problem, Problems};
 
 pub use self::facts::{Facts, Origin, Store, Workos};
+pub use self::restart::BuiltIn;
 pub use self::tests_in_file::{Expectation, RuleTest};
 
 /// Everything a sidecar runs by.
@@ -64,6 +68,8 @@ pub struct Sidecar {
     pub limits: Limits,
     /// Worker threads of the proxy; `None` = one for each processor.
     pub threads: Option<usize>,
+    /// What of all this takes a restart.
+    pub built_in: BuiltIn,
 }
 
 /// Limits that are kept below the proxy.
@@ -223,6 +229,7 @@ impl Reader<'_> {
                 shutdown_timeout: limits.shutdown_timeout.0,
             },
             threads,
+            built_in: BuiltIn::of(self.document),
         })
     }
 }
@@ -330,6 +337,7 @@ impl Reader<'_> {
         match rules::compile(routes.items(), self.document.get("defaults"), &context) {
             Ok(table) => {
                 self.unkept_promises(&table, facts);
+                self.lives_longer_than_revocations(&table, tokens, facts);
                 Some(table)
             }
             Err(problems) => {
@@ -366,6 +374,32 @@ impl Reader<'_> {
         prefix.unwrap_or_else(|| HeaderPolicy::PREFIX.to_owned())
     }
 
+    /// A revocation is not remembered for longer than tokens may live: one that lived longer would count again.
+    fn lives_longer_than_revocations(&mut self, table: &RouteTable, tokens: &token::Settings, facts: &Facts) {
+        let longest = Revocation::LONGEST_LIFETIME;
+        let is_bounded = |issuer: &token::IssuerSettings| issuer.max_lifetime.is_some_and(|most| most <= longest);
+        if !facts.hear_of_revocations() {
+            return;
+        }
+        for issuer in tokens.issuers.iter().filter(|issuer| !is_bounded(issuer)) {
+            let respects = |route: &&rules::Route| {
+                !route.is_public()
+                    && route.revocations != rules::Revocations::Ignore
+                    && route.tokens.as_ref().is_none_or(|names| names.iter().any(|name| **name == *issuer.name))
+            };
+            let Some(route) = table.routes().iter().find(respects) else { continue };
+            let issuers = self.document.get("tokens").map_or(&[][..], Node::items);
+            let named = |node: &&Node| node.get("name").and_then(Node::as_str) == Some(&*issuer.name);
+            let node = issuers.iter().find(named).unwrap_or(self.document);
+            self.problems.push(node.get("max_lifetime").unwrap_or(node).problem(format!(
+                "`max_lifetime` is 0 or longer than {}: its tokens would count again when their revocation is forgotten, \
+                 unless route `{}` says `revocations: ignore`",
+                humantime::format_duration(longest),
+                route.id,
+            )));
+        }
+    }
+
     fn proxy(&mut self, limits: &raw::Limits) -> Option<proxy::Settings> {
         let prefix: Option<Placed<String>> = self.part("header_prefix");
         let identity: Vec<IdentityHeader> =
@@ -393,6 +427,8 @@ impl Reader<'_> {
             header_fields: limits.header_fields,
             target_bytes: usize::try_from(limits.target.0).unwrap_or(usize::MAX),
         };
-        Some(proxy::Settings { head, headers: headers?, trusted_proxies })
+        let client_timeout = Some(limits.client_timeout.0).filter(|timeout| !timeout.is_zero());
+        let patience = Patience { client_timeout, body_rate: limits.body_rate };
+        Some(proxy::Settings { head, headers: headers?, trusted_proxies, patience })
     }
 }

@@ -264,6 +264,10 @@ pub(super) struct Limits {
     pub target: Size,
     /// Time to send a request head.
     pub head_timeout: Span,
+    /// The longest that a client leaves an answer unread or pauses in a body; 0 = any.
+    pub client_timeout: Span,
+    /// Bytes of a body a second, on average, once that time is over; 0 = any.
+    pub body_rate: u32,
     /// Connections open at once.
     pub connections: usize,
     /// Requests on one connection before it is closed.
@@ -281,6 +285,8 @@ impl Default for Limits {
             header_fields: 100,
             target: Size(8 * 1024),
             head_timeout: Span(Duration::from_secs(10)),
+            client_timeout: Span(Duration::from_secs(30)),
+            body_rate: 100,
             connections: 10_000,
             requests_per_connection: None,
             shutdown_timeout: Span(Duration::from_secs(30)),

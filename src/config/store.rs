@@ -18,7 +18,7 @@ use super::{ConfigError, Environment};
 use crate::proxy::tls;
 use crate::store::{ApiKeys, SyncKeys};
 use crate::telemetry::Format;
-use crate::wire::{self, Model};
+use crate::wire::{self, Model, Revocation};
 use crate::yaml::{self, Node, Placed, Problem, Problems, Size, Span};
 
 /// The most levels that `max_depth` may allow (our decision D7).
@@ -336,6 +336,10 @@ impl Reader<'_> {
         }
         if spec.token_lifetime.0.as_secs() == 0 {
             self.problems.push(spec.token_lifetime.problem("`token_lifetime` is below one second"));
+        }
+        if spec.token_lifetime.0 > Revocation::LONGEST_LIFETIME {
+            let message = "`token_lifetime` is longer than 24h: tokens would outlive the memory of their revocation";
+            self.problems.push(spec.token_lifetime.problem(message));
         }
         let next = spec.next_signing_key.map(|file| {
             if *file == spec.signing_key {

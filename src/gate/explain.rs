@@ -118,6 +118,7 @@ impl Question {
             headers: &self.headers,
             is_upgrade: self.headers.contains_key(header::UPGRADE),
             body: self.body.as_deref(),
+            is_confirmed: false,
         }
     }
 }

@@ -42,9 +42,9 @@ enum Standing {
     Reached,
     /// Of the same history, and older.
     Behind,
-    /// Of another history, and known to be the newest: the number says nothing about it.
+    /// Of a history after the one that is asked for, which is over: the number says nothing about it.
     OtherHistory,
-    /// Of another history that nothing has proven to be the one in force.
+    /// Of another history, and the one that is asked for may have begun since.
     Unproven,
 }
 
@@ -71,7 +71,7 @@ pub(super) fn reached(world: &World, wanted: Revision) -> Result<(), Denial> {
     match standing(world, wanted, applied)? {
         Standing::Reached | Standing::OtherHistory => Ok(()),
         Standing::Behind => Err(unavailable(wanted, applied, "is in force")),
-        Standing::Unproven => Err(unavailable(wanted, applied, "is not proven to be the newest yet")),
+        Standing::Unproven => Err(unavailable(wanted, applied, "is not proven to be of a newer history yet")),
     }
 }
 
@@ -93,7 +93,7 @@ impl Waiters {
             }
             Standing::Unproven => {
                 counted(MinRevision::Unavailable);
-                return Err(unavailable(wanted, applied, "is not proven to be the newest yet"));
+                return Err(unavailable(wanted, applied, "is not proven to be of a newer history yet"));
             }
             Standing::Behind => {}
         }
@@ -140,7 +140,7 @@ fn standing(world: &World, wanted: Revision, applied: Option<Revision>) -> Resul
             }
             Some(_) => Ok(Standing::Behind),
         },
-        Some(_) if world.is_proven_in_epoch() => Ok(Standing::OtherHistory),
+        Some(_) if world.is_over(wanted.epoch) => Ok(Standing::OtherHistory),
         Some(_) | None => Ok(Standing::Unproven),
     }
 }

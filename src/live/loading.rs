@@ -1,7 +1,6 @@
 //! Organizations in and out of memory, on behalf of whoever loads them.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::World;
@@ -65,8 +64,8 @@ impl World {
         if self.current.load().number != generation {
             return Err(order);
         }
-        if arrival.as_ref().is_ok_and(|arrival| arrival.proven.is_some()) {
-            self.proven_in_epoch.store(true, Ordering::Release);
+        if let Ok(Arrival { proven: Some(proven), .. }) = &arrival {
+            self.histories.prove(Moment::at(*proven));
         }
         let load = self.residents.settle(order, generation, arrival.map_err(|()| OrganizationLoad::Failed));
         self.metrics.organization_loaded(load);
@@ -89,8 +88,14 @@ impl World {
     }
 
     /// Replaces a resident by what was read of it while `generation` was in force. Nothing happens when another generation is, when it is
-    /// not resident any more, or when what it has was read later. Says whether it was replaced.
+    /// not resident any more, or when what it has was read later. Says whether it was replaced. What waits for changes hears of it only when
+    /// the facts are others than before.
     pub fn renew(&self, organization: &OrganizationId, generation: u64, arrival: Arrival) -> bool {
+        let before = self.residents.find(organization, generation).and_then(|resident| resident.shard().clone());
+        let is_same = before.as_deref().zip(arrival.shard.as_ref()).is_some_and(|(before, now)| {
+            let catalog = Arc::clone(&self.current.load().catalog);
+            before.digest(&catalog) == now.digest(&catalog)
+        });
         let _turn = self.installing();
         if self.current.load().number != generation {
             return false;
@@ -100,6 +105,9 @@ impl World {
         if resident.proven() > proven {
             return false;
         }
+        // Whatever was put there meanwhile was not compared.
+        let was = resident.shard().as_ref().map(Arc::as_ptr);
+        let is_same = is_same && was == before.as_ref().map(Arc::as_ptr);
         match arrival.shard {
             Some(shard) => {
                 self.turn.write(|| resident.renew(Arc::new(shard), proven));
@@ -107,7 +115,9 @@ impl World {
             }
             None => self.residents.end(organization, generation, proven),
         }
-        self.changed.send_replace(());
+        if !is_same {
+            self.changed.send_replace(());
+        }
         true
     }
 

@@ -50,6 +50,12 @@ pub enum LoadError {
     NoRoom,
 }
 
+/// An organization that does not fit is refused for so long, and for twice as long each further time, at most [`LONGEST_REFUSAL`].
+const FIRST_REFUSAL: Duration = Duration::from_secs(10);
+const LONGEST_REFUSAL: Duration = Duration::from_secs(300);
+/// As many that do not fit are remembered.
+const MOST_REFUSED: usize = 1024;
+
 type Outcome = Option<Result<(), LoadError>>;
 
 /// An organization that somebody waits for. Dropped, it fails.
@@ -80,6 +86,8 @@ pub(super) struct Residents {
     orders: mpsc::Sender<Order>,
     crowding: Arc<Crowding>,
     max_kibibytes: u64,
+    /// Those that were read and do not fit: until which uptime they are not read again, and how long that was.
+    too_large: Mutex<HashMap<OrganizationId, (Duration, Duration)>>,
 }
 
 /// An organization's place. What stands in it is replaced as it changes.
@@ -145,7 +153,10 @@ impl Residents {
                 }
             })
             .build_with_hasher(RandomState::default());
-        (Self { cache, pending: Mutex::default(), orders, crowding, max_kibibytes }, Orders(received))
+        (
+            Self { cache, pending: Mutex::default(), orders, crowding, max_kibibytes, too_large: Mutex::default() },
+            Orders(received),
+        )
     }
 
     /// The organization's place, if it has one in this generation.
@@ -267,7 +278,7 @@ impl Residents {
         if let Some(done) = pending.get(organization).filter(|done| done.has_changed().is_ok()) {
             return Ok(done.clone());
         }
-        if self.crowding.is_on() {
+        if self.crowding.is_on() || self.is_too_large(organization) {
             return Err(LoadError::NoRoom);
         }
         let (done, outcome) = watch::channel(None);
@@ -293,6 +304,7 @@ impl Residents {
                 let load = if shard.is_some() { OrganizationLoad::Loaded } else { OrganizationLoad::Unknown };
                 let kibibytes = shard.as_ref().map_or(1, kibibytes);
                 if u64::from(kibibytes) > self.max_kibibytes {
+                    self.note_too_large(&order.organization);
                     (Err(LoadError::NoRoom), OrganizationLoad::NoRoom)
                 } else {
                     let proven = proven.map(Moment::at);
@@ -306,6 +318,24 @@ impl Residents {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&order.organization);
         order.done.send_replace(Some(outcome));
         load
+    }
+
+    /// Whether it was read of late and did not fit: to read it again with every request would be work without end.
+    fn is_too_large(&self, organization: &OrganizationId) -> bool {
+        let too_large = self.too_large.lock().unwrap_or_else(PoisonError::into_inner);
+        too_large.get(organization).is_some_and(|(until, _)| self.crowding.clock.uptime() < *until)
+    }
+
+    fn note_too_large(&self, organization: &OrganizationId) {
+        let now = self.crowding.clock.uptime();
+        let mut too_large = self.too_large.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that did not come back for as long as it was refused begins anew.
+        too_large.retain(|_, (until, wait)| now < *until + *wait);
+        let before = too_large.get(organization).map(|(_, wait)| *wait);
+        let wait = before.map_or(FIRST_REFUSAL, |wait| wait.saturating_mul(2).min(LONGEST_REFUSAL));
+        if before.is_some() || too_large.len() < MOST_REFUSED {
+            too_large.insert(organization.clone(), (now + wait, wait));
+        }
     }
 
     /// How many organizations are resident, and their bytes.

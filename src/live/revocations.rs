@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{Equivalent, HashMap};
 use tokio::sync::watch;
 
 use super::moment::{Moment, Proof};
 use crate::domain::{Clock, Freshness, Principal, UnixSeconds};
-use crate::wire::{Revocation, RevocationKind};
+use crate::wire::{Holder, Revocation, RevocationKind};
 
 /// As many entries are added before they are folded into the rest.
 const MOST_RECENT: usize = 1024;
@@ -49,14 +49,29 @@ struct Entries {
     memberships: Map,
     users: Map,
     organizations: Map,
+    /// What is revoked of memberships, by whose they were: for tokens that do not name them.
+    holders: HashMap<Arc<Holder>, Entry, RandomState>,
 }
 
-type Map = HashMap<Box<str>, Entry, RandomState>;
+type Map = HashMap<Box<str>, (Entry, Option<Arc<Holder>>), RandomState>;
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     not_before: UnixSeconds,
     expires: UnixSeconds,
+}
+
+/// A [`Holder`] that owns nothing.
+#[derive(Hash)]
+struct Held<'a> {
+    user: &'a str,
+    organization: &'a str,
+}
+
+impl Equivalent<Arc<Holder>> for Held<'_> {
+    fn equivalent(&self, holder: &Arc<Holder>) -> bool {
+        *self.user == *holder.user && *self.organization == *holder.organization
+    }
 }
 
 impl Revocations {
@@ -81,21 +96,13 @@ impl Revocations {
             return None;
         }
         let lists = self.lists.load();
-        let refuses = |kind: RevocationKind, id: &str| {
-            let entry = |entries: &Entries| entries.of(kind).get(id).copied();
-            [entry(&lists.recent), entry(&lists.settled)].into_iter().flatten().any(|entry| {
-                now < entry.expires && principal.issued_at.is_none_or(|issued_at| issued_at <= entry.not_before)
-            })
+        let refuses = |entry: &Entry| {
+            now < entry.expires && principal.issued_at.is_none_or(|issued_at| issued_at <= entry.not_before)
         };
-        RevocationKind::ALL.into_iter().find(|&kind| {
-            let id = match kind {
-                RevocationKind::Session => principal.session.as_ref().map(AsRef::as_ref),
-                RevocationKind::Membership => principal.membership.as_ref().map(AsRef::as_ref),
-                RevocationKind::User => Some(principal.user.as_str()),
-                RevocationKind::Organization => principal.organization.as_ref().map(AsRef::as_ref),
-            };
-            id.is_some_and(|id| refuses(kind, id))
-        })
+        let is_revoked = |kind| {
+            [&lists.recent, &*lists.settled].into_iter().filter_map(|list| list.about(principal, kind)).any(refuses)
+        };
+        RevocationKind::ALL.into_iter().find(|&kind| is_revoked(kind))
     }
 
     /// Puts a complete list in force, instead of whatever was.
@@ -169,6 +176,13 @@ impl Revocations {
     }
 }
 
+impl Entry {
+    fn absorb(&mut self, other: Self) {
+        self.not_before = self.not_before.max(other.not_before);
+        self.expires = self.expires.max(other.expires);
+    }
+}
+
 impl Entries {
     fn of(&self, kind: RevocationKind) -> &Map {
         match kind {
@@ -188,38 +202,61 @@ impl Entries {
         }
     }
 
+    /// What is revoked of that which a token names as its `kind`. A membership that it does not name is found by whose it is.
+    fn about(&self, principal: &Principal, kind: RevocationKind) -> Option<&Entry> {
+        let organization = principal.organization.as_ref().map(AsRef::as_ref);
+        let id: Option<&str> = match kind {
+            RevocationKind::Session => principal.session.as_ref().map(AsRef::as_ref),
+            RevocationKind::Membership => match &principal.membership {
+                Some(membership) => Some(membership.as_ref()),
+                None => return self.holders.get(&Held { user: principal.user.as_str(), organization: organization? }),
+            },
+            RevocationKind::User => Some(principal.user.as_str()),
+            RevocationKind::Organization => organization,
+        };
+        self.of(kind).get(id?).map(|(entry, _)| entry)
+    }
+
     fn add(&mut self, revocation: Revocation, now: UnixSeconds) {
-        let Revocation { kind, id, not_before, expires } = revocation;
+        let Revocation { kind, id, not_before, expires, holder } = revocation;
         if now < expires {
-            self.merge(kind, id, Entry { not_before, expires });
+            let holder = holder.filter(|_| kind == RevocationKind::Membership).map(Arc::new);
+            self.merge(kind, id, Entry { not_before, expires }, holder);
         }
     }
 
     /// Of two entries for one id, whatever either refuses is refused.
-    fn merge(&mut self, kind: RevocationKind, id: Box<str>, entry: Entry) {
-        let kept = self.of_mut(kind).entry(id).or_insert(entry);
-        kept.not_before = kept.not_before.max(entry.not_before);
-        kept.expires = kept.expires.max(entry.expires);
+    fn merge(&mut self, kind: RevocationKind, id: Box<str>, entry: Entry, holder: Option<Arc<Holder>>) {
+        let (kept, held) = self.of_mut(kind).entry(id).or_insert((entry, None));
+        kept.absorb(entry);
+        *held = holder.or_else(|| held.take());
+        let (kept, held) = (*kept, held.clone());
+        if let Some(holder) = held {
+            self.holders.entry(holder).or_insert(kept).absorb(kept);
+        }
     }
 
     fn absorb(&mut self, mut other: Self) {
         for kind in RevocationKind::ALL {
-            for (id, entry) in std::mem::take(other.of_mut(kind)) {
-                self.merge(kind, id, entry);
+            for (id, (entry, holder)) in std::mem::take(other.of_mut(kind)) {
+                self.merge(kind, id, entry, holder);
             }
         }
     }
 
     fn forget(&mut self, now: UnixSeconds) {
         for kind in RevocationKind::ALL {
-            self.of_mut(kind).retain(|_, entry| now < entry.expires);
+            self.of_mut(kind).retain(|_, (entry, _)| now < entry.expires);
         }
+        self.holders.retain(|_, entry| now < entry.expires);
     }
 
     fn list(&self) -> impl Iterator<Item = Revocation> {
-        let of = |kind| self.of(kind).iter().map(move |(id, entry)| (kind, id.clone(), *entry));
-        let entries = RevocationKind::ALL.into_iter().flat_map(of);
-        entries.map(|(kind, id, Entry { not_before, expires })| Revocation { kind, id, not_before, expires })
+        let of = |kind| self.of(kind).iter().map(move |(id, entry)| (kind, id.clone(), entry));
+        RevocationKind::ALL.into_iter().flat_map(of).map(|(kind, id, (entry, holder))| {
+            let Entry { not_before, expires } = *entry;
+            Revocation { kind, id, not_before, expires, holder: holder.as_deref().cloned() }
+        })
     }
 
     fn len(&self) -> usize {

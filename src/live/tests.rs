@@ -1,4 +1,4 @@
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
 
@@ -412,14 +412,32 @@ async fn residents_make_room_and_newcomers_wait_when_it_is_too_crowded() {
 
 #[tokio::test(start_paused = true)]
 async fn an_organization_that_would_fill_the_memory_alone_is_not_let_in() {
-    let Setup { world, mut orders, .. } = setup(Settings { max_memory: 1024, ..Settings::default() });
+    let Setup { world, mut orders, clock, .. } = setup(Settings { max_memory: 1024, ..Settings::default() });
     let rows = on_demand(&world, 1);
     let org_1 = organization("org_1");
-    let load = tokio::join!(world.load(&org_1), async {
-        let order = orders.next().await.unwrap();
-        world.deliver(order, world.generation(), Ok(Some(rows))).unwrap();
-    });
-    assert_eq!(load.0, Err(LoadError::NoRoom));
+    // Whether it was read for the request.
+    let mut is_read = async || {
+        let read = async {
+            let order = tokio::time::timeout(Duration::from_millis(10), orders.next()).await;
+            let is_read = order.is_ok();
+            if let Ok(Some(order)) = order {
+                world.deliver(order, world.generation(), Ok(Some(rows.clone()))).unwrap();
+            }
+            is_read
+        };
+        let (loaded, is_read) = tokio::join!(world.load(&org_1), read);
+        assert_eq!(loaded, Err(LoadError::NoRoom));
+        is_read
+    };
+    // And it is not read again with every request: after 10 s, 20 s, 40 s …
+    for (seconds, expected) in
+        [(0, true), (0, false), (9, false), (10, true), (29, false), (30, true), (69, false), (70, true)]
+    {
+        clock.0.store(seconds * 1000, Ordering::Relaxed);
+        assert_eq!(is_read().await, expected, "{seconds} s");
+    }
+    let _ = tokio::time::timeout(Duration::from_millis(10), world.load(&organization("org_2"))).await;
+    assert!(orders.next().await.is_some(), "others are");
 }
 
 #[tokio::test(start_paused = true)]
@@ -442,11 +460,18 @@ async fn a_resident_is_renewed_by_what_was_read_later_and_by_nothing_else() {
     assert!(!world.renew(&org_1, generation, arrival(Some(&without), 4)), "read earlier");
     assert!(!world.renew(&org_1, generation + 1, arrival(Some(&without), 6)), "of another history");
     assert!(holds(&ready(&world, "org_1"), "om_1", "a:b"));
+    let mut changes = world.changes();
+    assert!(world.renew(&org_1, generation, arrival(Some(&rows), 8)));
+    assert_eq!(ready(&world, "org_1").freshness(seconds(10)).age, Some(seconds(3)), "newer, as far as the catalog");
+    assert!(!changes.has_changed().unwrap(), "the same as before: nothing to decide again");
     assert!(world.renew(&org_1, generation, arrival(Some(&without), 9)));
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
     assert!(!holds(&ready(&world, "org_1"), "om_1", "a:b"));
     assert_eq!(age(10), seconds(3), "as old as the catalog, which is older");
     assert_eq!(world.summary(seconds(10)).oldest_ms, Some(3_000));
     assert!(world.renew(&org_1, generation, arrival(None, 10)));
+    assert!(changes.has_changed().unwrap());
     assert!(ready(&world, "org_1").shard().is_none());
 }
 

@@ -231,6 +231,8 @@ struct GuardedStream {
     frames: Option<Box<Frames>>,
     seen: u32,
     head: Head,
+    /// How many bytes of the HTTP/2 preface a new connection began with; it may come in pieces.
+    preface: usize,
     deadline: Option<Pin<Box<Sleep>>>,
     timeout: Duration,
     meters: ConnectionMeters,
@@ -241,7 +243,7 @@ impl Drop for GuardedStream {
         // The hooks see complete heads only; a connection that ends inside one was never seen by them.
         let is_same_head =
             self.progress.step.load(Ordering::Acquire) == self.seen && Progress::is_between_requests(self.seen);
-        if is_same_head && self.head == Head::Begun {
+        if is_same_head && (self.head == Head::Begun || self.head == Head::First && self.preface > 0) {
             self.meters.malformed.inc();
         }
         if self.progress.is_cut.load(Ordering::Acquire)
@@ -273,7 +275,18 @@ impl GuardedStream {
         // The response of a proxy digest belongs to CONNECT tunnels; only the user data is of use here.
         let response = ResponseHeader::from(http::Response::new(()).into_parts().0);
         let digest = Arc::new(ProxyDigest::new(Box::new(response), Some(user_data)));
-        Self { inner, digest, progress, frames: None, seen: 0, head: Head::First, deadline: None, timeout, meters }
+        Self {
+            inner,
+            digest,
+            progress,
+            frames: None,
+            seen: 0,
+            head: Head::First,
+            preface: 0,
+            deadline: None,
+            timeout,
+            meters,
+        }
     }
 
     /// Whether a head is due that has not come in time; arms the timer on first call.
@@ -285,6 +298,17 @@ impl GuardedStream {
             }
             Head::Idle | Head::Frames => Poll::Pending,
         }
+    }
+
+    /// What a new connection carries, after `received`, which is not empty, came next.
+    fn begun_with(&mut self, received: &[u8]) -> Head {
+        let missing = HTTP2_PREFACE.get(self.preface..).unwrap_or_default();
+        let known = missing.len().min(received.len());
+        if received.get(..known) != missing.get(..known) {
+            return Head::Begun;
+        }
+        self.preface += known;
+        if self.preface == HTTP2_PREFACE.len() { Head::Frames } else { Head::First }
     }
 
     /// Follows what was written, of what was to be, for the end of its last frame.
@@ -328,11 +352,11 @@ impl AsyncRead for GuardedStream {
         match Pin::new(&mut this.inner).poll_read(context, buffer) {
             Poll::Ready(result) => {
                 let received = buffer.filled().get(filled..).unwrap_or_default();
-                if this.head == Head::First && received.starts_with(HTTP2_PREFACE) {
-                    this.head = Head::Frames;
-                } else if this.head != Head::Frames && !received.is_empty() {
-                    this.head = Head::Begun;
-                }
+                this.head = match this.head {
+                    head if received.is_empty() || head == Head::Frames => head,
+                    Head::First => this.begun_with(received),
+                    _ => Head::Begun,
+                };
                 Poll::Ready(result)
             }
             Poll::Pending => {
@@ -448,3 +472,6 @@ impl fmt::Debug for GuardedStream {
         f.debug_struct("GuardedStream").field("inner", &self.inner).field("head", &self.head).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

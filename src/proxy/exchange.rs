@@ -84,6 +84,7 @@ impl Request {
             headers: &self.headers,
             is_upgrade: self.is_upgrade,
             body: self.body.as_deref(),
+            is_confirmed: false,
         }
     }
 }

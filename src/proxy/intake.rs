@@ -55,7 +55,16 @@ pub fn read<'a>(session: &'a Session, limits: &HeadLimits) -> Result<RequestView
     harmless_connection(headers)?;
     let is_upgrade = headers.contains_key(header::UPGRADE);
     let is_absolute = authority.is_some();
-    Ok(RequestView { method: &request.method, target, is_absolute, host, headers, is_upgrade, body: None })
+    Ok(RequestView {
+        method: &request.method,
+        target,
+        is_absolute,
+        host,
+        headers,
+        is_upgrade,
+        body: None,
+        is_confirmed: false,
+    })
 }
 
 /// What can only be seen in the bytes as received: Pingora drops a fragment, and `Content-Length` beside `Transfer-Encoding`.

@@ -17,6 +17,7 @@ mod exchange;
 pub mod headers;
 pub mod intake;
 pub mod listen;
+pub mod patience;
 pub mod respond;
 pub mod streams;
 pub mod tls;
@@ -46,6 +47,7 @@ use crate::telemetry::{DecisionLog, Entry, Metrics, Outcome};
 use self::exchange::{Exchange, Request};
 use self::headers::{HeaderPolicy, Peer};
 use self::intake::HeadLimits;
+use self::patience::{Patience, Upload};
 use self::respond::Answer;
 use self::upstream::Upstream;
 
@@ -61,6 +63,8 @@ pub struct Settings {
     pub headers: HeaderPolicy,
     /// Peers that are believed what they say of the hop before: `x-forwarded-for`, `x-real-ip` and the like.
     pub trusted_proxies: Vec<IpNet>,
+    /// Bounds on slow clients.
+    pub patience: Patience,
 }
 
 /// The proxy: one for all requests. Clones share everything.
@@ -82,6 +86,7 @@ pub struct Passage {
     forwarded_at: Option<Instant>,
     upstream_status: Option<u16>,
     attempts: usize,
+    upload: Option<Upload>,
 }
 
 /// How far it is.
@@ -209,6 +214,7 @@ impl ProxyHttp for Sidecar {
             forwarded_at: None,
             upstream_status: None,
             attempts: 0,
+            upload: None,
         }
     }
 
@@ -218,6 +224,7 @@ impl ProxyHttp for Sidecar {
     /// Decides. `Ok(true)` = answered here.
     async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> pingora::Result<bool> {
         connection::head_complete(session);
+        self.settings.patience.apply(session);
         let judged = AssertUnwindSafe(self.judge(session, &mut passage.trace)).catch_unwind().await;
         let judged = judged.unwrap_or_else(|_| Err(Denial::because(DenyReason::Internal, "a panic while deciding")));
         self.metrics.decision_duration.observe(passage.started.elapsed().as_secs_f64());
@@ -268,6 +275,18 @@ impl ProxyHttp for Sidecar {
             request.set_raw_path(target)?;
         }
         self.settings.headers.apply(request, forward, self.peer_of(session), &passage.request_id)
+    }
+
+    /// Looks at each part of a body on its way; the bytes stay as they are.
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        passage: &mut Passage,
+    ) -> pingora::Result<()> {
+        let upload = passage.upload.get_or_insert_with(|| Upload::begin(session));
+        self.settings.patience.heed(upload, body.as_ref().map_or(0, Bytes::len))
     }
 
     async fn response_filter(

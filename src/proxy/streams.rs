@@ -1,31 +1,39 @@
 //! Exchanges that last (upgraded connections, server-sent events, long downloads and uploads, gRPC streams) and keep their permit only as
 //! long as the same request would get one.
 //!
-//! One task looks at all of them, four times a second while there are any: after a change of rules, keys, facts or revocations at every
-//! one, otherwise at those whose token, facts or age have reached their end. What is refused now is cut, counted and logged.
+//! All of them are looked at four times a second while there are any: after a change of rules, keys, facts or revocations each is decided
+//! again, otherwise those whose token, facts or age have reached their end. What is refused now is cut, counted and logged. A look waits
+//! for nothing: each decision is a task of its own, and one that takes its time delays nobody else's end.
+//!
+//! Where the server that facts come from has the last word (`verify: live`), a change lets it be asked again, for each stream at most once
+//! in the shortest time that facts live, and for a few at a time: what it is asked here is taken from what it may be asked at all.
 
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::exchange::Exchange;
 use super::path_of;
 use crate::domain::{Clock, Denial, DenyReason, UnixSeconds};
-use crate::gate::{Changes, Gate, Trace, Verdict};
+use crate::gate::{Changes, Gate, RequestView, Trace, Verdict};
 use crate::telemetry::{Cut, DecisionLog, Entry, Metrics, Outcome};
 
 /// The time between two looks.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
-/// As many exchanges are decided at once, since a decision may wait for an organization to be loaded.
-const AT_ONCE: usize = 64;
+/// The longest that a decision may take; it may wait for an organization to be loaded.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// For as many exchanges the server is asked at once.
+const ASKED_AT_ONCE: usize = 4;
 
 /// All exchanges that last.
 pub struct Streams {
@@ -33,9 +41,14 @@ pub struct Streams {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     log: Arc<DecisionLog>,
+    /// From one question to the server to the next about the same stream, at least.
+    between_questions: Duration,
+    questions: Semaphore,
     open: Mutex<Open>,
     /// Somebody has come.
     entered: Notify,
+    /// For the tasks that decide.
+    own: Weak<Self>,
 }
 
 #[derive(Default)]
@@ -50,8 +63,31 @@ struct Stream {
     cut: oneshot::Sender<()>,
     /// Uptime at which it was permitted.
     since: Duration,
-    /// Whether it was decided again since it came here, and from when on that does not hold.
-    holds: Option<Holds>,
+    /// How many decisions were begun.
+    begun: u64,
+    /// The last of them that came to its end, and from when on that does not hold.
+    holds: Option<(u64, Holds)>,
+    /// What the server has to say to it.
+    word: Word,
+}
+
+/// When the server was asked about a stream.
+#[derive(Debug, Clone, Copy)]
+struct Word {
+    /// Uptime then.
+    asked: Duration,
+    /// Whether it was decided again since.
+    is_wanted: bool,
+    /// Whether it is being asked.
+    is_awaited: bool,
+}
+
+/// What is to be decided.
+struct Due {
+    number: u64,
+    exchange: Arc<Exchange>,
+    /// The how many-th decision about it; `None` = the server's.
+    turn: Option<u64>,
 }
 
 /// For how long a decision holds if nothing changes.
@@ -79,8 +115,28 @@ impl Drop for Place {
 
 impl Streams {
     /// None yet; they will be decided again by `gate`.
-    pub fn new(gate: Arc<Gate>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>, log: Arc<DecisionLog>) -> Arc<Self> {
-        Arc::new(Self { gate, clock, metrics, log, open: Mutex::default(), entered: Notify::new() })
+    ///
+    /// The server that facts come from is asked about each at most once in `between_questions`, where it has the last word.
+    pub fn new(
+        gate: Arc<Gate>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        log: Arc<DecisionLog>,
+        between_questions: Duration,
+    ) -> Arc<Self> {
+        let questions = Semaphore::new(ASKED_AT_ONCE);
+        let (open, entered) = (Mutex::default(), Notify::new());
+        Arc::new_cyclic(|own| Self {
+            gate,
+            clock,
+            metrics,
+            log,
+            between_questions,
+            questions,
+            open,
+            entered,
+            own: Weak::clone(own),
+        })
     }
 
     /// Watches `exchange` until the place is given up. The receiver hears when it is to end.
@@ -90,7 +146,8 @@ impl Streams {
         let mut open = self.open.lock();
         open.last += 1;
         let number = open.last;
-        open.streams.insert(number, Stream { exchange, cut, since, holds: None });
+        let word = Word { asked: since, is_wanted: false, is_awaited: false };
+        open.streams.insert(number, Stream { exchange, cut, since, begun: 0, holds: None, word });
         drop(open);
         self.metrics.streams.open.inc();
         self.entered.notify_one();
@@ -107,61 +164,101 @@ impl Streams {
     /// Looks at all of them, for ever.
     async fn watch(&self) {
         let mut changes = self.gate.changes();
+        let mut decisions = JoinSet::new();
         loop {
             while self.open.lock().streams.is_empty() {
                 self.entered.notified().await;
             }
-            if AssertUnwindSafe(self.look(&mut changes)).catch_unwind().await.is_err() {
-                // Nothing can be decided, so nothing can be permitted.
-                let all: Vec<u64> = self.open.lock().streams.keys().copied().collect();
-                for number in all {
-                    self.cut(number, Cut::Refused(DenyReason::Internal), Some("a panic while deciding again"));
+            match catch_unwind(AssertUnwindSafe(|| self.look(&mut changes))) {
+                Ok(due) => {
+                    for due in due {
+                        let Some(streams) = self.own.upgrade() else { return };
+                        decisions.spawn(streams.decide(due));
+                    }
+                }
+                Err(_) => {
+                    // Nothing can be decided, so nothing can be permitted.
+                    let all: Vec<u64> = self.open.lock().streams.keys().copied().collect();
+                    for number in all {
+                        self.cut(number, Cut::Refused(DenyReason::Internal), Some("a panic while deciding again"));
+                    }
                 }
             }
             tokio::time::sleep(BETWEEN_LOOKS).await;
+            while decisions.try_join_next().is_some() {}
         }
     }
 
-    /// Decides again what has to be.
-    async fn look(&self, changes: &mut Changes) {
+    /// Cuts those that are too old, and says what has to be decided again.
+    fn look(&self, changes: &mut Changes) -> Vec<Due> {
         let changed = changes.any(&self.gate);
         let (now, uptime) = (self.clock.now(), self.clock.uptime());
         let (mut aged, mut due) = (Vec::new(), Vec::new());
-        for (&number, stream) in &self.open.lock().streams {
-            let max_age = stream.holds.map_or(stream.exchange.trace.max_stream_age(), |holds| holds.max_age);
+        for (&number, stream) in &mut self.open.lock().streams {
+            let max_age = stream.holds.map_or(stream.exchange.trace.max_stream_age(), |(_, holds)| holds.max_age);
             if max_age.is_some_and(|max_age| uptime.saturating_sub(stream.since) >= max_age) {
                 aged.push(number);
-            } else if changed || stream.holds.is_none_or(|holds| holds.is_over(now, uptime)) {
-                due.push((number, Arc::clone(&stream.exchange)));
+                continue;
+            }
+            if changed || stream.holds.is_none_or(|(_, holds)| holds.is_over(now, uptime)) {
+                stream.begun += 1;
+                due.push(Due { number, exchange: Arc::clone(&stream.exchange), turn: Some(stream.begun) });
+            }
+            let word = &mut stream.word;
+            let may_ask = uptime.saturating_sub(word.asked) >= self.between_questions;
+            if word.is_wanted && !word.is_awaited && may_ask {
+                *word = Word { asked: uptime, is_wanted: false, is_awaited: true };
+                due.push(Due { number, exchange: Arc::clone(&stream.exchange), turn: None });
             }
         }
         for number in aged {
             self.cut(number, Cut::MaxAge, None);
         }
-        let decide = |(number, exchange): (u64, Arc<Exchange>)| async move {
-            match self.decide_again(&exchange).await {
-                Ok(holds) => {
-                    if let Some(stream) = self.open.lock().streams.get_mut(&number) {
-                        stream.holds = Some(holds);
-                    }
-                }
-                Err(denial) => self.cut(number, Cut::Refused(denial.reason), denial.detail.as_deref()),
-            }
-        };
-        stream::iter(due).for_each_concurrent(AT_ONCE, decide).await;
+        due
     }
 
-    /// What the same request would be told now.
-    async fn decide_again(&self, exchange: &Exchange) -> Result<Holds, Denial> {
+    /// Decides again, and cuts what is refused.
+    async fn decide(self: Arc<Self>, Due { number, exchange, turn }: Due) {
+        let decided = if turn.is_some() {
+            let late = || Denial::because(DenyReason::FactsUnavailable, format!("not decided within {DEADLINE:?}"));
+            timeout(DEADLINE, self.decide_again(&exchange, true)).await.unwrap_or_else(|_| Err(late()))
+        } else {
+            // Each question has an end of its own. The semaphore is never closed.
+            let _turn = self.questions.acquire().await;
+            self.decide_again(&exchange, false).await
+        };
+        match decided {
+            Ok((holds, asks_server)) => {
+                let mut open = self.open.lock();
+                let Some(stream) = open.streams.get_mut(&number) else { return };
+                match turn {
+                    Some(turn) => {
+                        stream.word.is_wanted |= asks_server;
+                        if stream.holds.is_none_or(|(last, _)| last < turn) {
+                            stream.holds = Some((turn, holds));
+                        }
+                    }
+                    None => stream.word.is_awaited = false,
+                }
+            }
+            Err(denial) => self.cut(number, Cut::Refused(denial.reason), denial.detail.as_deref()),
+        }
+    }
+
+    /// What the same request would be told now, and whether the rule lets the server have the last word; it is not asked when `is_confirmed`.
+    async fn decide_again(&self, exchange: &Exchange, is_confirmed: bool) -> Result<(Holds, bool), Denial> {
         let mut trace = Trace::new(false);
-        let request = exchange.request();
+        let request = RequestView { is_confirmed, ..exchange.request() };
         let verdict = AssertUnwindSafe(self.gate.check(&request, &mut trace)).catch_unwind().await;
         match verdict {
-            Ok(Verdict::Forward(_)) => Ok(Holds {
-                token: trace.principal.as_ref().map(|principal| principal.ends()),
-                facts: trace.holds_until(),
-                max_age: trace.max_stream_age(),
-            }),
+            Ok(Verdict::Forward(_)) => {
+                let holds = Holds {
+                    token: trace.principal.as_ref().map(|principal| principal.ends()),
+                    facts: trace.holds_until(),
+                    max_age: trace.max_stream_age(),
+                };
+                Ok((holds, trace.asks_server))
+            }
             Ok(Verdict::Refuse(denial)) => Err(denial),
             Ok(Verdict::ReadBody { .. }) => {
                 let detail = "the rule in force now reads a body, and that of this request was not kept";

@@ -117,6 +117,13 @@ pub enum FeedError {
     },
 }
 
+impl FeedError {
+    /// Whether a message of the stream was larger than any is read: it would be so again.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::Ended { source, .. } if source.code() == tonic::Code::OutOfRange)
+    }
+}
+
 impl FeedClient {
     /// A client; connects when it is first used.
     ///

@@ -150,14 +150,24 @@ impl Engine {
         }
     }
 
-    /// The tables; `strict`: with foreign keys that refuse to cascade. `NO ACTION` and not `RESTRICT`: one statement may delete a whole tree.
-    fn schema(self, strict: bool) -> Cow<'static, str> {
-        let text = Cow::Borrowed(include_str!("migrations/0001_start.sql"));
-        let text = if strict { Cow::Owned(text.replace("ON DELETE CASCADE", "ON DELETE NO ACTION")) } else { text };
-        match self {
-            Self::Sqlite => text,
-            Self::Postgres => Cow::Owned(postgres::schema(&text)),
-        }
+    /// The steps to the tables as they are now; `strict`: with foreign keys that refuse to cascade. `NO ACTION` and not `RESTRICT`: one
+    /// statement may delete a whole tree.
+    fn migrations(self, strict: bool) -> Vec<Migration> {
+        let steps = [
+            (1, "start", include_str!("migrations/0001_start.sql")),
+            (2, "revoked holders", include_str!("migrations/0002_revoked_holders.sql")),
+        ];
+        let migration = |(version, name, text): (i64, &'static str, &'static str)| {
+            let text = Cow::Borrowed(text);
+            let text = if strict { Cow::Owned(text.replace("ON DELETE CASCADE", "ON DELETE NO ACTION")) } else { text };
+            let text = match self {
+                Self::Sqlite => text,
+                Self::Postgres => Cow::Owned(postgres::schema(&text)),
+            };
+            let statements = AssertSqlSafe(text.into_owned()).into_sql_str();
+            Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, statements, false)
+        };
+        steps.into_iter().map(migration).collect()
     }
 }
 
@@ -189,14 +199,7 @@ impl Database {
                 .after_release(move |connection, _| Box::pin(can_be_kept(connection, engine)))
         };
         let writing = pool(1).connect_with(options.clone()).await.map_err(DatabaseError::Open)?;
-        let schema = Migration::new(
-            1,
-            Cow::Borrowed("start"),
-            MigrationType::Simple,
-            AssertSqlSafe(engine.schema(strict).into_owned()).into_sql_str(),
-            false,
-        );
-        let migrator = Migrator { migrations: Cow::Owned(vec![schema]), ..Migrator::DEFAULT };
+        let migrator = Migrator { migrations: Cow::Owned(engine.migrations(strict)), ..Migrator::DEFAULT };
         migrator.run(&writing).await.map_err(DatabaseError::Migrate)?;
         let reading = pool(readers).connect_lazy_with(options.clone());
         let whole = pool(WHOLE_READERS).connect_lazy_with(options.clone());

@@ -14,7 +14,7 @@ use super::error::StoreError;
 use super::extract::{Body, Path, Query};
 use super::keys::Author;
 use super::page::{Listing, PageQuery};
-use super::revocations;
+use super::revocations::{self, Revoked};
 use super::rows::read_all;
 use super::time::Millis;
 use super::transaction::{Reply, Transaction, Write};
@@ -22,7 +22,6 @@ use super::writer::Committed;
 use super::{Store, memberships};
 use crate::domain::record::MembershipStatus;
 use crate::domain::{MembershipId, SessionId, UserId};
-use crate::wire::RevocationKind;
 use crate::wire::api::List;
 
 const COLUMNS: &str =
@@ -166,8 +165,8 @@ pub(super) async fn end(tx: &mut Transaction<'_>, session: &Session) -> Result<(
     let now = tx.now();
     let statement = "UPDATE sessions SET status = 'revoked', ended_at = $1, updated_at = $1 WHERE id = $2";
     tx.execute(sqlx::query(statement).bind(now.0).bind(session.id.clone())).await?;
-    revocations::revoke(tx, RevocationKind::Session, &session.id).await?;
     let id = SessionId::new(&session.id)?;
+    revocations::revoke(tx, Revoked::Session(&id)).await?;
     let session = find(tx.connection, &id, now).await?;
     let organization = session.organization_id.as_deref().map(crate::domain::OrganizationId::new).transpose()?;
     tx.event("session.revoked", organization.as_ref(), &session)

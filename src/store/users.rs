@@ -18,14 +18,13 @@ use super::extract::{Body, Path, Query};
 use super::fields::{FreeText, Patch, patch};
 use super::keys::Author;
 use super::page::{Listing, PageQuery};
-use super::revocations;
+use super::revocations::{self, Revoked};
 use super::rows::read_all;
 use super::time::Millis;
 use super::transaction::{Reply, Transaction, Write};
 use super::writer::Committed;
 use super::{Store, memberships};
 use crate::domain::{ExternalId, OrganizationId, UserId};
-use crate::wire::RevocationKind;
 use crate::wire::api::{List, User};
 
 const COLUMNS: &str = "SELECT id, email, first_name, last_name, name, profile_picture_url, email_verified, external_id, \
@@ -300,7 +299,7 @@ impl Write for DeleteUser {
         memberships::remove_all_of(tx, &self.0).await?;
         tx.execute(sqlx::query("DELETE FROM sessions WHERE user_id = $1").bind(self.0.clone())).await?;
         tx.execute(sqlx::query("DELETE FROM users WHERE id = $1").bind(self.0.clone())).await?;
-        revocations::revoke(tx, RevocationKind::User, &self.0).await?;
+        revocations::revoke(tx, Revoked::User(&self.0)).await?;
         tx.event("user.deleted", None, &user)?;
         Ok(Reply::empty())
     }

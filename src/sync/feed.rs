@@ -15,10 +15,11 @@
 mod loads;
 mod saving;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use rand::Rng;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{interval, sleep, timeout};
@@ -35,7 +36,7 @@ use crate::wire::feed::{Down, Filter, Frame, ResyncReason, Up};
 
 /// Time between two nonces.
 const NONCE_INTERVAL: Duration = Duration::from_secs(1);
-/// A stream that did not prove anything for so long is given up.
+/// A stream that neither proved anything nor moved on for so long is given up.
 const SILENCE: Duration = Duration::from_secs(5);
 /// The longest wait after errors; after the nth in a row it is random, up to a second times 2^n and never beyond this.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -73,7 +74,7 @@ enum SessionError {
     Feed(#[from] Box<FeedError>),
     #[error("facts are refused")]
     Install(#[from] Box<InstallError>),
-    #[error("the stream proved nothing for {SILENCE:?}")]
+    #[error("the stream proved nothing and brought nothing for {SILENCE:?}")]
     Silence,
     #[error("the stream ended")]
     End,
@@ -85,6 +86,8 @@ enum SessionError {
     Resync(ResyncReason),
     #[error("the stream begins with something else than `resumed`")]
     Order,
+    #[error("a panic, which is a fault of ours")]
+    Panic,
 }
 
 /// One task's state between sessions.
@@ -142,23 +145,26 @@ impl Follower {
     async fn follow(&mut self, mut orders: Orders, mut released: mpsc::UnboundedReceiver<OrganizationId>) {
         let mut failures: u32 = 0;
         let mut last_error = None;
-        self.restore().await;
+        if AssertUnwindSafe(self.restore()).catch_unwind().await.is_err() {
+            tracing::error!("a panic, which is a fault of ours: facts on disk are left alone");
+        }
         loop {
             self.proven = false;
-            let Err(error) = self.session(&mut orders, &mut released).await;
+            // The follower outlives its faults: nobody else could take its place, which has the orders.
+            let session = AssertUnwindSafe(self.session(&mut orders, &mut released)).catch_unwind();
+            let Err(error) = session.await.unwrap_or(Err(SessionError::Panic));
             if self.proven {
                 failures = 0;
                 last_error = None;
             }
             let restart = match &error {
-                SessionError::Gap { .. } | SessionError::Resync(_) => true,
+                // After a panic it is not known what came into force.
+                SessionError::Gap { .. } | SessionError::Resync(_) | SessionError::Panic => true,
+                // What cannot be taken in from here on would only come again.
+                SessionError::Install(error) => !matches!(**error, InstallError::Rollback { .. }),
+                SessionError::Feed(error) => error.is_too_large(),
                 // Facts never move backwards: the last good ones stay, and grow older, until a new epoch begins.
-                SessionError::Rollback
-                | SessionError::Install(_)
-                | SessionError::Feed(_)
-                | SessionError::Silence
-                | SessionError::End
-                | SessionError::Order => false,
+                SessionError::Rollback | SessionError::Silence | SessionError::End | SessionError::Order => false,
             };
             if restart {
                 self.position = None;
@@ -219,7 +225,7 @@ impl Follower {
         }
         self.loads.resumed(seq);
         if std::mem::take(&mut self.unlisted) {
-            self.loads.want_everything();
+            self.loads.want_everything(Duration::ZERO);
         }
         let mut session = Session { frames, messages, nonces: Nonces::default(), asked_up_to: None };
         self.converse(&mut session, orders, released).await
@@ -255,11 +261,18 @@ impl Follower {
         released: &mut mpsc::UnboundedReceiver<OrganizationId>,
     ) -> Result<std::convert::Infallible, SessionError> {
         let mut nonces = interval(NONCE_INTERVAL);
-        let mut last_proof = self.feed.clock.uptime();
+        let mut last_heard = self.feed.clock.uptime();
         loop {
             tokio::select! {
                 down = session.frames.next() => match down {
-                    Some(Ok(down)) => if self.hear(session, down)? { last_proof = self.feed.clock.uptime() },
+                    Some(Ok(down)) => {
+                        let before = self.position.as_ref().map(|position| position.seq);
+                        let is_proof = self.hear(session, down)?;
+                        // Echoes come behind everything there is: until then, what moves on is no silence.
+                        if is_proof || self.position.as_ref().map(|position| position.seq) > before {
+                            last_heard = self.feed.clock.uptime();
+                        }
+                    },
                     Some(Err(status)) => return Err(Box::new(self.feed.client.ended(status)).into()),
                     None => return Err(SessionError::End),
                 },
@@ -270,7 +283,7 @@ impl Follower {
                 Some(organization) = released.recv() => self.loads.released(&organization),
                 () = self.loads.progress() => {}
                 _ = nonces.tick() => {
-                    if self.feed.clock.uptime().saturating_sub(last_proof) > SILENCE {
+                    if self.feed.clock.uptime().saturating_sub(last_heard) > SILENCE {
                         return Err(SessionError::Silence);
                     }
                     session.ask(self.feed.clock.uptime()).await?;

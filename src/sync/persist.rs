@@ -47,6 +47,8 @@ pub struct Settings {
     pub folder: PathBuf,
     /// The sync key.
     pub key: String,
+    /// The URL of the store: another store's facts are none, even if it takes the same key.
+    pub store: String,
 }
 
 /// A folder that is ours while this exists.
@@ -112,11 +114,11 @@ struct Line {
 impl Disk {
     /// Takes possession of the folder.
     pub(super) fn open(settings: &Settings) -> Result<Self, PersistError> {
-        let Settings { folder, key } = settings;
+        let Settings { folder, key, store } = settings;
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let lock = writable().truncate(false).create(true).open(folder.join("lock"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder: folder.clone(), key: SealKey::of(key), _lock: lock }),
+            Ok(()) => Ok(Self { folder: folder.clone(), key: SealKey::of(key, store), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(PersistError::Taken),
             Err(TryLockError::Error(error)) => Err(error.into()),
         }

@@ -5,9 +5,11 @@
 //! While the source does not answer, residents stay, and grow older.
 
 use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use rand::Rng;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -28,6 +30,8 @@ const SHORTEST_GAP: Duration = Duration::from_secs(1);
 const IDLE_LIVES: u32 = 4;
 /// The longest wait after errors.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// The time between a panic and the next beginning.
+const AFTER_PANIC: Duration = Duration::from_secs(1);
 /// How long a reading on first use may take and still be known to have missed an event.
 const LATE: Duration = Duration::from_secs(30);
 /// Hints that may wait to be dealt with, or be remembered.
@@ -84,11 +88,22 @@ type Done = (OrganizationId, Duration, bool);
 impl Refresher {
     /// Runs until `shutdown` says `true` or is dropped. Readings in progress are given up then.
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        let (sender, hints) = mpsc::channel(MOST_HINTS);
-        tokio::select! {
-            () = self.keep_fresh(hints) => {}
-            () = self.listen(&sender) => {}
-            _ = shutdown.wait_for(|stop| *stop) => {}
+        loop {
+            let (sender, hints) = mpsc::channel(MOST_HINTS);
+            let both = async {
+                tokio::select! {
+                    () = self.keep_fresh(hints) => {}
+                    () = self.listen(&sender) => {}
+                }
+            };
+            tokio::select! {
+                ended = AssertUnwindSafe(both).catch_unwind() => match ended {
+                    Ok(()) => return,
+                    Err(_) => tracing::error!("a panic, which is a fault of ours: what keeps facts fresh is begun anew"),
+                },
+                _ = shutdown.wait_for(|stop| *stop) => return,
+            }
+            sleep(AFTER_PANIC).await;
         }
     }
 

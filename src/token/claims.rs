@@ -1,7 +1,8 @@
 //! The claims of a token whose signature holds, in the order in which they are judged (RFC 7519 §4.1, RFC 8725 §3).
 //!
-//! A claim that is null counts as absent. A claim that is used and has the wrong type makes the token malformed; one
-//! that nobody looks at may be anything.
+//! A claim that is null counts as absent, a date or a `jti` that is null does not: other verifiers refuse it. A claim that
+//! is used and has the wrong type makes the token malformed, and so does a `sub` or `jti` that is no text (RFC 7519 §4.1.2,
+//! §4.1.7); any other that nobody looks at may be anything.
 
 use super::json::{Json, Object};
 use super::settings::{Audience, IssuerSettings, Organizations, RequiredClaim};
@@ -24,9 +25,9 @@ pub(super) fn judge(
     issuer: &IssuerSettings,
     now: UnixSeconds,
 ) -> Result<(Principal, Window), TokenError> {
-    let expires_at = date(claims, "exp")?.ok_or_else(|| missing("exp"))?;
-    let not_before = date(claims, "nbf")?;
-    let issued_at = date(claims, "iat")?;
+    let expires_at = date(claims, "exp", f64::floor)?.ok_or_else(|| missing("exp"))?;
+    let not_before = date(claims, "nbf", f64::ceil)?;
+    let issued_at = date(claims, "iat", f64::floor)?;
     let leeway = i64::try_from(issuer.leeway.as_secs()).unwrap_or(i64::MAX);
     let begins = not_before.max(issued_at).map_or(UnixSeconds(i64::MIN), |date| date.plus(-leeway));
     let window = Window { begins, ends: expires_at.plus(leeway) };
@@ -44,10 +45,16 @@ pub(super) fn judge(
     let mut permissions = slugs(claims, &names.permissions)?;
     permissions.sort_unstable();
     permissions.dedup();
+    let user = id(claims, &names.user)?.ok_or_else(|| missing(&names.user))?;
+    for name in ["sub", "jti"] {
+        if claims.member(name).is_some_and(|value| value.as_text().is_none()) {
+            return Err(wrong_type(name, "a text"));
+        }
+    }
     let kept = issuer.keep.iter().filter_map(|name| Some((name.clone(), claims.get(name)?.to_value())));
     let principal = Principal {
         issuer: issuer.name.clone(),
-        user: id(claims, &names.user)?.ok_or_else(|| missing(&names.user))?,
+        user,
         session: id(claims, &names.session)?,
         organization,
         membership: id(claims, &names.membership)?,
@@ -63,11 +70,11 @@ pub(super) fn judge(
 }
 
 /// A `NumericDate` (RFC 7519 §2): a plain number that is not negative and before the year 10000. Fractions of a second,
-/// which the RFC permits, are cut off: an `exp` can only come earlier by that.
-fn date(claims: &Object<'_>, name: &str) -> Result<Option<UnixSeconds>, TokenError> {
-    let seconds = match claims.get(name) {
+/// which the RFC permits, are rounded so that the token is valid for less time, not for more.
+fn date(claims: &Object<'_>, name: &str, round: fn(f64) -> f64) -> Result<Option<UnixSeconds>, TokenError> {
+    let seconds = match claims.member(name) {
         None => return Ok(None),
-        Some(Json::Number(number)) => whole_seconds(number),
+        Some(Json::Number(number)) => whole_seconds(number, round),
         Some(_) => None,
     };
     let in_range = seconds.filter(|seconds| (0..=MOST_SECONDS).contains(seconds));
@@ -77,9 +84,9 @@ fn date(claims: &Object<'_>, name: &str) -> Result<Option<UnixSeconds>, TokenErr
     }
 }
 
-fn whole_seconds(number: &serde_json::Number) -> Option<i64> {
-    // The cast cuts off the fraction and saturates; what lies outside the range of dates is refused by the caller.
-    number.as_i64().or_else(|| number.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| seconds as i64))
+fn whole_seconds(number: &serde_json::Number, round: fn(f64) -> f64) -> Option<i64> {
+    // The cast saturates; what lies outside the range of dates is refused by the caller.
+    number.as_i64().or_else(|| number.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| round(seconds) as i64))
 }
 
 /// `iat` has to be there when the lifetime is checked: what does not say when it began could be of any age.

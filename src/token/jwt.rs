@@ -145,7 +145,7 @@ impl<'a> Header<'a> {
         if header.member("b64").is_some_and(|value| *value != Json::Bool(true)) {
             return Err(malformed("header parameter `b64` is not supported"));
         }
-        let key_id = match header.get("kid") {
+        let key_id = match header.member("kid") {
             None => None,
             Some(Json::Text(id)) => Some(id.clone()),
             Some(_) => return Err(malformed("header parameter `kid` is not a text")),

@@ -83,6 +83,14 @@ impl KeySets {
         Ok(())
     }
 
+    /// Whether keys can be fetched at all. Reads root certificates when an issuer's are to be had over `https`.
+    ///
+    /// # Errors
+    /// As [`KeySets::run`].
+    pub fn can_be_fetched(&self) -> Result<(), KeysError> {
+        self.loader().map(drop)
+    }
+
     fn loader(&self) -> Result<Loader, KeysError> {
         Loader::new(self.issuers().iter().map(|keys| &keys.settings().keys), self.pace().deadline)
     }

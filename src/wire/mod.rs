@@ -19,4 +19,4 @@ pub use grant::{Grant, GrantError, ResourceName, Subject};
 pub use model::{Environment, ExternalIds, Model, NO_DEFAULT_ROLE, PermissionSpec, ResourceTypeSpec, RoleSpec};
 pub use organization::{GroupSpec, MembershipSpec, OrganizationSpec, ResourceSpec};
 pub use resolve::{Sample, reserved_start};
-pub use revocations::{Revocation, RevocationKind, RevocationList};
+pub use revocations::{Holder, Revocation, RevocationKind, RevocationList};

@@ -1,5 +1,7 @@
 //! Revocations as the store lists them: tokens that are refused although they have not ended.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::domain::UnixSeconds;
@@ -26,6 +28,25 @@ pub struct Revocation {
     pub not_before: UnixSeconds,
     /// From this second on the entry says nothing: every token that it is about has ended.
     pub expires: UnixSeconds,
+    /// Whose membership it was, when that is known: tokens need not name the membership itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<Holder>,
+}
+
+/// Whose membership it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Holder {
+    /// The user.
+    pub user: Box<str>,
+    /// The organization.
+    pub organization: Box<str>,
+}
+
+impl Revocation {
+    /// The longest that a token may be valid where revocations are to count: what is revoked is not remembered for longer.
+    pub const LONGEST_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+    /// For so long a revocation is kept: until the last token that it is about has ended, by a clock that is a minute late.
+    pub const KEPT: Duration = Duration::from_secs(24 * 60 * 60 + 60);
 }
 
 /// What a revocation is about.
@@ -68,6 +89,11 @@ mod tests {
         assert_eq!(list.revocations[0].kind, RevocationKind::Session);
         assert_eq!(serde_json::to_string(&list).unwrap(), text);
         assert!(serde_json::from_str::<RevocationList>(&text.replace("\"session\"", "\"device\"")).is_err());
+        let text =
+            r#"{"kind":"membership","id":"om_1","not_before":5,"expires":9,"holder":{"user":"u","organization":"o"}}"#;
+        let entry: Revocation = serde_json::from_str(text).unwrap();
+        assert_eq!(entry.holder, Some(Holder { user: "u".into(), organization: "o".into() }));
+        assert_eq!(serde_json::to_string(&entry).unwrap(), text);
         for kind in RevocationKind::ALL {
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{}\"", kind.as_str()));
         }

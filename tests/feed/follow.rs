@@ -1,13 +1,18 @@
 //! What is written to a store is in force in every sidecar that follows it.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use portcullis::app::SystemClock;
+use portcullis::domain::{Clock, UnixSeconds};
+use portcullis::live::Settings;
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
 
 use crate::company::{Company, on_every_engine, on_postgres};
-use crate::sidecar::{Sidecar, eventually};
+use crate::sidecar::{SYNC_KEY, Sidecar, eventually};
 use crate::support::Running;
 
 #[test]
@@ -185,6 +190,40 @@ fn a_digest_that_takes_long_holds_up_nothing() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         other.execute("ROLLBACK").await.unwrap();
+        sidecar.stop().await;
+    });
+}
+
+/// Panics once, when it is told to.
+#[derive(Default)]
+struct Fragile(AtomicBool);
+
+impl Clock for Fragile {
+    fn now(&self) -> UnixSeconds {
+        SystemClock.now()
+    }
+
+    fn uptime(&self) -> Duration {
+        assert!(!self.0.swap(false, Ordering::SeqCst), "for a test");
+        SystemClock.uptime()
+    }
+}
+
+#[test]
+fn a_follower_that_panics_starts_over() {
+    on_every_engine(async |store| {
+        let company = Company::found(store, "Acme").await;
+        let clock = Arc::new(Fragile::default());
+        let sidecar = Sidecar::start_as(store.address, SYNC_KEY, false, Settings::default(), clock.clone(), None);
+        sidecar.is_fresh().await;
+        // Nobody else asks it for the time: nothing is loaded or decided meanwhile.
+        clock.0.store(true, Ordering::SeqCst);
+        eventually(async || !clock.0.load(Ordering::SeqCst)).await;
+        let (_, seq) = company.let_in(store).await;
+        sidecar.reaches(seq).await;
+        sidecar.is_fresh().await;
+        let Company { organization, membership, project } = &company;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(true));
         sidecar.stop().await;
     });
 }

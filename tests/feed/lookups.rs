@@ -1,7 +1,11 @@
 //! Whole catalogs and organizations, as `curl` would read them.
 
-use crate::company::{Company, on_every_engine};
-use crate::sidecar::SYNC_KEY;
+use portcullis::domain::{Principal, UnixSeconds};
+use portcullis::wire::RevocationKind;
+use serde_json::{Value, json};
+
+use crate::company::{Company, on_every_engine, settings};
+use crate::sidecar::{SYNC_KEY, Sidecar};
 use crate::support::{KEY, Running};
 
 fn bearer(key: &str) -> Vec<(&'static str, String)> {
@@ -40,6 +44,69 @@ fn facts_are_read_as_of_one_moment() {
         let revocations = get(store, "/sync/v1/revocations", SYNC_KEY).await.is(200);
         assert_eq!(revocations["revocations"].as_array().unwrap().len(), 0);
     });
+}
+
+#[test]
+fn a_revoked_membership_says_whose_it_was_also_in_a_database_of_before() {
+    on_every_engine(async |store| {
+        let (acme, bolt) = (Company::found(store, "Acme").await, Company::found(store, "Bolt").await);
+        let path = |company: &Company| format!("/user_management/organization_memberships/{}", company.membership);
+        let user = store.get(&path(&acme)).await.is(200)["user_id"].as_str().unwrap().to_owned();
+        store.put(&format!("{}/deactivate", path(&acme)), json!({})).await.is(200);
+        let list = async |store: &Running| {
+            let mut list = get(store, "/sync/v1/revocations", SYNC_KEY).await.is(200);
+            list["revocations"]
+                .as_array_mut()
+                .unwrap()
+                .drain(..)
+                .map(|entry| entry["holder"].clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(list(store).await, [json!({"user": user, "organization": acme.organization})]);
+        // As it was before the columns were added.
+        let pool = sqlx::AnyPool::connect(&store.database).await.unwrap();
+        for column in ["user_id", "organization_id"] {
+            let statement = sqlx::AssertSqlSafe(format!("ALTER TABLE revocations DROP COLUMN {column}"));
+            sqlx::query(statement).execute(&pool).await.unwrap();
+        }
+        sqlx::query("DELETE FROM _sqlx_migrations WHERE version = 2").execute(&pool).await.unwrap();
+        pool.close().await;
+        let later = Running::start_with(settings(&store.database)).await;
+        assert_eq!(list(&later).await, [Value::Null]);
+        let sidecar = Sidecar::start(later.address);
+        sidecar.is_fresh().await;
+        assert_eq!(sidecar.world.revocations().count(), 1);
+        let answer = later.delete(&path(&bolt)).await;
+        sidecar.reaches(answer.revision()).await;
+        let holders = list(&later).await;
+        assert_eq!(
+            holders.iter().filter(|holder| holder["organization"] == bolt.organization).count(),
+            1,
+            "{holders:?}"
+        );
+        let ada = principal(holders.iter().find(|holder| holder.is_object()).unwrap());
+        assert_eq!(sidecar.world.revocations().find(&ada, UnixSeconds(2)), Some(RevocationKind::Membership));
+        sidecar.stop().await;
+        later.stop().await;
+    });
+}
+
+/// Somebody with a token of long ago that does not name the membership.
+fn principal(holder: &Value) -> Principal {
+    Principal {
+        issuer: "test".into(),
+        user: holder["user"].as_str().unwrap().parse().unwrap(),
+        session: None,
+        organization: Some(holder["organization"].as_str().unwrap().parse().unwrap()),
+        membership: None,
+        role: None,
+        roles: Box::default(),
+        permissions: Box::default(),
+        issued_at: Some(UnixSeconds(1)),
+        expires_at: UnixSeconds(i64::MAX),
+        impersonated: false,
+        claims: serde_json::Map::new(),
+    }
 }
 
 #[test]

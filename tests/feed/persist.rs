@@ -158,6 +158,27 @@ fn without_its_store_a_sidecar_goes_on_where_it_stopped_and_its_facts_grow_older
     });
 }
 
+/// As when the URL is changed from staging to production, and the key and the folder are the same.
+#[test]
+fn facts_of_another_store_are_refused() {
+    on_sqlite_with(settings, async |store| {
+        store.usual_model("multiple").await;
+        let saved = Saved::of(store).await;
+        let start = |url: &str| {
+            let kept = Some(Sidecar::kept_in(saved.path(), SYNC_KEY, url));
+            Sidecar::start_keeping(nowhere(), SYNC_KEY, false, Settings::default(), Machine::new(), kept)
+        };
+        let other = start("http://production.test");
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        assert_eq!((other.world.revision(), saved.may(&other).await), (None, None));
+        other.stop().await;
+        let same = start("http://store.test");
+        eventually(async || same.world.revision().is_some()).await;
+        assert_eq!(saved.may(&same).await, Some(true));
+        same.stop().await;
+    });
+}
+
 #[test]
 fn a_clock_that_is_set_back_gives_nothing_back() {
     on_sqlite_with(settings, async |store| {

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -38,6 +39,9 @@ pub struct Scene {
     pub catalogs: usize,
     pub reads: usize,
     pub streams: usize,
+    /// How often the organizations are not listed when that is asked for, and how often it was.
+    pub unlisted: usize,
+    pub lists: usize,
     /// How many nonces came.
     pub nonces: usize,
     down: Option<mpsc::UnboundedSender<Down>>,
@@ -66,6 +70,8 @@ impl Script {
             catalogs: 0,
             reads: 0,
             streams: 0,
+            unlisted: 0,
+            lists: 0,
             nonces: 0,
             down: None,
         };
@@ -73,6 +79,7 @@ impl Script {
         let router = Router::new()
             .route("/sync/v1/catalog", get(catalog))
             .route("/sync/v1/revocations", get(revocations))
+            .route("/sync/v1/organizations", get(organizations))
             .route("/sync/v1/organizations/{id}", get(organization))
             .route(FOLLOW, post(follow))
             .with_state(Arc::clone(&scene));
@@ -133,6 +140,15 @@ async fn catalog(State(stage): State<Stage>) -> Json<Value> {
         "roles": [{"id": "role_r", "slug": "r", "resource_type": "organization", "priority": 0, "permissions": ["a:b"]}],
         "settings": null,
     }))
+}
+
+async fn organizations(State(stage): State<Stage>) -> Result<Json<Value>, StatusCode> {
+    let mut scene = stage.lock().unwrap();
+    scene.lists += 1;
+    if scene.lists <= scene.unlisted {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    Ok(Json(json!({"ids": ["org_1"], "after": null})))
 }
 
 async fn revocations(State(stage): State<Stage>) -> Json<Value> {

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use portcullis::live::Settings;
 use serde_json::json;
 
 use crate::script::{Script, changed, let_in, shut_out};
-use crate::sidecar::{Sidecar, eventually};
+use crate::sidecar::{SYNC_KEY, Sidecar, eventually};
 
 /// Runs a test on a scripted store, and a sidecar that follows it and has the organization in memory.
 fn on_stage(test: impl AsyncFn(&Script, &Sidecar)) {
@@ -45,6 +46,59 @@ async fn starts_over(script: &Script, sidecar: &Sidecar) {
     eventually(async || matches!(script.counts(), (2, _, 2))).await;
     assert_eq!(may(sidecar).await, Some(false));
     assert_eq!(script.scene().reads, 2);
+}
+
+/// More roles than an index can tell apart, counted from the beginning of the process: read anew, there are fewer.
+#[test]
+fn a_change_that_cannot_be_taken_in_is_not_asked_for_again() {
+    on_stage(async |script, sidecar| {
+        let role = |at: usize| {
+            let (id, slug) = (format!("role_{at}"), format!("r{at}"));
+            json!({"id": id, "slug": slug, "resource_type": "organization", "priority": at, "permissions": []})
+        };
+        let changes: Vec<_> = (0..40_000).map(|at| json!({"put": {"role": role(at)}})).collect();
+        script.scene().seq = 6;
+        script.scene().organizations = vec![(1, 6, false)];
+        script.frame(1, 5, 6, &[(6, json!({"catalog": {"changes": changes}}))]);
+        starts_over(script, sidecar).await;
+        is_heard(script, sidecar).await;
+        assert_eq!(script.counts(), (2, 2, 2), "and goes on from there");
+    });
+}
+
+/// A long catch-up: echoes come behind everything.
+#[test]
+fn a_stream_that_moves_on_is_not_silent_and_one_that_says_the_same_is() {
+    on_stage(async |script, sidecar| {
+        script.scene().echo_beyond = None;
+        for seq in 6..=14 {
+            script.scene().seq = seq;
+            script.frame(1, seq - 1, seq, &[]);
+            tokio::time::sleep(Duration::from_millis(900)).await;
+        }
+        sidecar.reaches(14).await;
+        assert_eq!(script.counts().2, 1, "it went on for 8 s");
+        assert!(sidecar.age().unwrap() > Duration::from_secs(6), "and proved nothing");
+        for _ in 0..10 {
+            script.frame(1, 13, 14, &[]);
+            tokio::time::sleep(Duration::from_millis(900)).await;
+        }
+        assert!(script.counts().2 > 1, "that was nothing new");
+    });
+}
+
+#[test]
+fn organizations_that_cannot_be_listed_are_listed_later() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let script = Script::start().await;
+        script.scene().unlisted = 1;
+        let sidecar = Sidecar::start_with(script.address, SYNC_KEY, true, Settings::default());
+        eventually(async || sidecar.world.is_resident(&"org_1".parse().unwrap())).await;
+        assert_eq!(script.counts(), (1, 1, 1));
+        assert_eq!(script.scene().lists, 2);
+        sidecar.stop().await;
+    });
 }
 
 #[test]

@@ -46,6 +46,23 @@ impl Sidecar {
         clock: Arc<dyn Clock>,
         folder: Option<&Path>,
     ) -> Self {
+        let persist = folder.map(|folder| Self::kept_in(folder, key, "http://store.test"));
+        Self::start_keeping(store, key, everything, settings, clock, persist)
+    }
+
+    /// Facts on disk, of the store that is known by this URL, wherever it can be reached.
+    pub fn kept_in(folder: &Path, key: &str, url: &str) -> persist::Settings {
+        persist::Settings { folder: folder.to_owned(), key: key.to_owned(), store: url.to_owned() }
+    }
+
+    pub fn start_keeping(
+        store: SocketAddr,
+        key: &str,
+        everything: bool,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        persist: Option<persist::Settings>,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new(Build { version: "test", revision: "" }).unwrap());
         let (release, released) = mpsc::unbounded_channel();
         let on_release = Box::new(move |organization: &OrganizationId| _ = release.send(organization.clone()));
@@ -53,7 +70,6 @@ impl Sidecar {
         let world = Arc::new(world);
         let url = format!("http://{store}").parse().unwrap();
         let client = FeedClient::new(&FeedSettings { url, key: key.to_owned(), ca: None }).unwrap();
-        let persist = folder.map(|folder| persist::Settings { folder: folder.to_owned(), key: key.to_owned() });
         world.revocations().follow_world();
         let kept = Arc::clone(&clock);
         let feed =

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::api::company::id;
 use crate::between::{Between, Reply};
-use crate::site::{person, sidecar, status, unassign, with_store};
+use crate::site::{Person, person, sidecar, status, unassign, with_store};
 use crate::support::{System, wait_until};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -63,6 +63,54 @@ fn a_membership_that_is_switched_off_or_gone_is_refused() {
         assert_eq!(store.delete(&path).await.status, 200);
         wait_until("it is gone", || code(&later(&user)) == "unknown_membership");
         wait_until("it is not somebody else's", || code(&later("user_elsewhere")) == "unknown_membership");
+    });
+}
+
+/// What identity providers mint by default: no claim that names the membership. The route asks no facts.
+#[test]
+fn a_membership_that_tokens_do_not_name_is_refused_by_whose_it_was() {
+    with_store("multiple", async |store, between| {
+        let acme = store.organization("Acme").await;
+        let (ada, bob) = (person(store, &acme, "ada", false).await, person(store, &acme, "bob", false).await);
+        let system = sidecar(between, "").start();
+        let code = |person: &Person| system.get("/me").with(&person.token).send().answer.unwrap().code();
+        assert_eq!((code(&ada), code(&bob)), (String::new(), String::new()));
+        let path = |person: &Person| format!("/user_management/organization_memberships/{}", person.membership);
+        store.put(&format!("{}/deactivate", path(&ada)), json!({})).await.is(200);
+        wait_until("hers is switched off", || code(&ada) == "revoked");
+        assert_eq!(code(&bob), "", "his is not");
+        assert_eq!(store.delete(&path(&bob)).await.status, 200);
+        wait_until("his is gone", || code(&bob) == "revoked");
+    });
+}
+
+/// Of a sidecar that was not there: it reads what ended as far back as tokens reach, beyond one page.
+#[test]
+fn what_ended_before_the_sidecar_began_is_refused() {
+    with_store("multiple", async |store, between| {
+        let acme = store.organization("Acme").await;
+        let ada = store.member(&acme, "ada").await;
+        let path = format!("/user_management/organization_memberships/{ada}");
+        let user = store.get(&path).await.is(200)["user_id"].as_str().unwrap().to_owned();
+        store.put(&format!("{path}/deactivate"), json!({})).await.is(200);
+        let pool = sqlx::AnyPool::connect(&store.database).await.unwrap();
+        let others = "INSERT INTO events (id, seq, place, event, data, created_at) WITH RECURSIVE n(n) AS \
+                      (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 150) SELECT 'event_other_' || n, 0, n, 'user.deleted', \
+                      '{\"id\": \"user_other_' || n || '\"}', (SELECT max(created_at) FROM events) FROM n";
+        for statement in [others, "UPDATE events SET created_at = created_at - 36000000"] {
+            sqlx::query(statement).execute(&pool).await.unwrap();
+        }
+        pool.close().await;
+        let system = sidecar(between, "").start();
+        // Ten hours ago; tokens of a day, issued before and after.
+        let issued = |hours_ago: i64| {
+            let token = crate::support::token().user(&user).organization(&acme).lifetime(24 * 3600);
+            token.expired_by((hours_ago - 24) * 3600).sign()
+        };
+        let code = |token: &str| system.get("/me").with(token).send().answer.unwrap().code();
+        wait_until("what she had then is revoked", || code(&issued(11)) == "revoked");
+        assert_eq!(code(&issued(9)), "", "what she got later is not");
+        assert_eq!(system.metric("portcullis_revocations"), 151.0);
     });
 }
 

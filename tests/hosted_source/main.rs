@@ -20,6 +20,7 @@ mod equality;
 mod faults;
 mod freshness;
 mod site;
+mod streams;
 #[path = "../support/mod.rs"]
 mod support;
 mod verify;

@@ -8,6 +8,7 @@ use crate::support::{Builder, System, token};
 
 /// Rules for most tests: a project, the organization, and a project that is asked about at the server.
 pub const ROUTES: &str = r#"
+- {id: me, match: {path: /me}, authenticated: true}
 - {id: view, match: {methods: [GET], path: "/projects/{p}"}, require: "project:view", resource: {type: project, id: "{path.p}"}}
 - {id: edit, match: {methods: [PATCH], path: "/projects/{p}"}, require: "project:edit", resource: {type: project, id: "{path.p}"}}
 - {id: app, match: {path: "/apps/{a}"}, require: "app:edit", resource: {type: app, id: "{path.a}"}}

@@ -156,6 +156,9 @@ fn every_problem_is_reported_with_its_place() {
     let issuer = "issuer: {url: '', client_id: a/b, signing_key: k, next_signing_key: k, token_lifetime: 10ms}";
     let problems = parse(&format!("{LEAST}{issuer}\n")).map(|_| ()).unwrap_err();
     assert_eq!(problems.len(), 4, "{problems:#?}");
+    let issuer = "issuer: {url: u, client_id: a, signing_key: k, token_lifetime: 24h1s}";
+    refused(&format!("{LEAST}{issuer}\n"), &["store.yaml:4:64: `token_lifetime` is longer than 24h"]);
+    parse(&format!("{LEAST}{}\n", issuer.replace("24h1s", "24h"))).unwrap();
     refused(&format!("{LEAST}model: ./nothing.yaml\n"), &["store.yaml:4:8: cannot read"]);
     let tls = "tls: {certificate: nothing.pem, key: nothing.key}";
     refused(&format!("{LEAST}{tls}\n"), &["store.yaml:4:20: `/etc/portcullis/nothing.pem`"]);

@@ -162,7 +162,7 @@ fn a_membership_can_be_switched_off_and_on() {
         assert_eq!(column(store, "SELECT kind FROM revocations").await, ["membership"]);
         assert_eq!(column(store, "SELECT id FROM revocations").await, [membership.as_str()]);
         let bounds = "SELECT CAST(expires - not_before AS TEXT) FROM revocations";
-        assert_eq!(column(store, bounds).await, ["86400"]);
+        assert_eq!(column(store, bounds).await, ["86460"]);
         let first = store.put(&on, json!({})).await;
         let again = store.put(&on, json!({})).await;
         assert_eq!(first.revision(), again.revision());

@@ -93,6 +93,7 @@ fn each_route_gets_what_it_asks_of_the_list() {
         id: "session_1".into(),
         not_before: UnixSeconds(5),
         expires: UnixSeconds(500),
+        holder: None,
     };
     world.revocations().add([entry]);
     assert_eq!(answers(&world, &clock), [Ok(()), revoked, revoked, revoked]);

@@ -22,7 +22,7 @@ fn nothing_revoked() -> (Revocations, Arc<HandClock>, watch::Receiver<()>) {
 }
 
 fn entry(kind: RevocationKind, id: &str, not_before: i64, expires: i64) -> Revocation {
-    Revocation { kind, id: id.into(), not_before: UnixSeconds(not_before), expires: UnixSeconds(expires) }
+    Revocation { kind, id: id.into(), not_before: UnixSeconds(not_before), expires: UnixSeconds(expires), holder: None }
 }
 
 /// Ada of Acme, with a token issued at this second.
@@ -123,4 +123,41 @@ fn only_a_complete_list_has_an_age() {
     revocations.follow_world();
     revocations.world_proven(Moment::at(Duration::from_secs(4)));
     assert_eq!(age(&revocations), Some(Duration::from_secs(6)));
+}
+
+#[test]
+fn a_membership_that_a_token_does_not_name_is_found_by_whose_it_was() {
+    let of = |user: &str, organization: &str, not_before, expires| Revocation {
+        holder: Some(Holder { user: user.into(), organization: organization.into() }),
+        ..entry(RevocationKind::Membership, &format!("om_of_{user}"), not_before, expires)
+    };
+    let unnamed = |issued_at| Principal { membership: None, ..ada(issued_at) };
+    let (revocations, clock, _) = nothing_revoked();
+    revocations.add([of("user_bob", "org_acme", 50, 200), of("user_ada", "org_bolt", 50, 200)]);
+    revocations.add([entry(RevocationKind::Membership, "om_of_user_ada", 50, 200)]);
+    assert_eq!(revocations.find(&unnamed(Some(1)), NOW), None, "of others, elsewhere, or nobody's");
+    revocations.add([of("user_ada", "org_acme", 50, 200)]);
+    // As it is, written down and read back, and folded.
+    let list = revocations.entries();
+    for round in ["added", "replaced", "folded"] {
+        assert_eq!(revocations.find(&unnamed(Some(50)), NOW), Some(RevocationKind::Membership), "{round}");
+        assert_eq!(revocations.find(&unnamed(Some(51)), NOW), None, "{round}: who came back");
+        assert_eq!(revocations.find(&ada(Some(50)), NOW), None, "{round}: a token that names another one");
+        let nowhere = Principal { organization: None, ..unnamed(Some(50)) };
+        assert_eq!(revocations.find(&nowhere, NOW), None, "{round}");
+        match round {
+            "added" => revocations.replace(list.clone()),
+            _ => {
+                revocations.add((0..=MOST_RECENT).map(|at| entry(RevocationKind::User, &format!("user_{at}"), 1, 500)))
+            }
+        }
+    }
+    // The same membership once more: whatever either refuses is refused.
+    revocations.add([entry(RevocationKind::Membership, "om_of_user_ada", 60, 300)]);
+    revocations.add([of("user_ada", "org_acme", 40, 150)]);
+    assert_eq!(revocations.find(&unnamed(Some(60)), UnixSeconds(299)), Some(RevocationKind::Membership));
+    assert_eq!(revocations.find(&unnamed(Some(60)), UnixSeconds(300)), None);
+    clock.0.store(350, Ordering::Relaxed);
+    revocations.add((0..=MOST_RECENT).map(|at| entry(RevocationKind::Session, &format!("session_{at}_"), 1, 500)));
+    assert_eq!(revocations.lists.load().settled.holders.len(), 0, "forgotten");
 }

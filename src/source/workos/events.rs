@@ -12,6 +12,7 @@ use super::client::{AskError, Client};
 use super::encoded;
 use super::pages::LIMIT;
 use crate::domain::{MembershipId, OrganizationId, SessionId, UserId};
+use crate::wire::Revocation;
 
 /// The events that say something about facts.
 const KINDS: [&str; 21] = [
@@ -38,12 +39,37 @@ const KINDS: [&str; 21] = [
     "session.revoked",
 ];
 
+/// Those of them that say that something has ended.
+const ENDS: [&str; 5] = [
+    "organization.deleted",
+    "organization_membership.updated",
+    "organization_membership.deleted",
+    "user.deleted",
+    "session.revoked",
+];
+
 /// How far before now the first question reaches: what happened while the first facts were read.
 const OVERLAP: Duration = Duration::from_secs(60);
 
 /// How far events were read.
 #[derive(Debug, Default)]
-pub(super) struct Cursor(Option<String>);
+pub(super) struct Cursor {
+    /// In what happens; `None` = nothing was read yet, or its place is lost.
+    present: Option<Place>,
+    /// In what ended before, and tokens may still name; `None` = it was read.
+    past: Option<Place>,
+    /// Whether the next question is about the past. They take turns: neither waits for the other's end.
+    past_is_next: bool,
+}
+
+/// A place in the list of events.
+#[derive(Debug)]
+struct Place {
+    /// The event that was read last.
+    after: Option<String>,
+    /// Where it begins as long as none was read, in milliseconds since 1970.
+    from: Duration,
+}
 
 /// What to read again early.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +90,12 @@ pub enum Ended {
     /// A login session was revoked.
     Session(SessionId),
     /// A membership was removed or switched off.
-    Membership(MembershipId),
+    Membership {
+        /// Which one.
+        id: MembershipId,
+        /// The user whose it was, and in which organization, when the event says so.
+        holder: Option<(UserId, OrganizationId)>,
+    },
     /// A user was deleted.
     User(UserId),
     /// An organization was deleted.
@@ -103,9 +134,19 @@ struct Event {
 
 /// What happened since `cursor`, which moves on.
 pub(super) async fn poll(client: &Client, cursor: &mut Cursor, unix_millis: u64) -> Result<News, AskError> {
-    let path = format!("/events?events={}&limit={LIMIT}{}", KINDS.join("%2C"), cursor.query(unix_millis));
+    let now = Duration::from_millis(unix_millis);
+    let is_past = cursor.take_turn(now);
+    let place = if is_past { &mut cursor.past } else { &mut cursor.present };
+    let Some(read) = place else { return Ok(News::default()) };
+    let kinds = if is_past { ENDS.join("%2C") } else { KINDS.join("%2C") };
+    let path = format!("/events?events={kinds}&limit={LIMIT}{}", read.query(now));
     let page: Page = match client.get(&path).await {
-        Err(error) if cursor.0.is_some() && is_lost(&error) => {
+        Err(error) if read.after.is_some() && is_lost(&error) => {
+            if is_past {
+                read.after = None;
+                return Ok(News::default());
+            }
+            // What ended in between is in the past, which is read from its beginning.
             *cursor = Cursor::default();
             return Ok(News { hints: vec![Hint::Everything], ..News::default() });
         }
@@ -114,28 +155,48 @@ pub(super) async fn poll(client: &Client, cursor: &mut Cursor, unix_millis: u64)
     if page.data.len() > LIMIT {
         return Err(AskError::implausible(&path, format!("{} events, {LIMIT} were asked for", page.data.len())));
     }
-    if page.data.iter().any(|event| Some(&event.id) == cursor.0.as_ref()) {
+    if page.data.iter().any(|event| Some(&event.id) == read.after.as_ref()) {
         return Err(AskError::implausible(&path, "the event that was read last comes again"));
     }
     let mut news = News::default();
     for event in &page.data {
         event.tell(&mut news);
     }
-    let goes_on = page.list_metadata.is_some_and(|metadata| metadata.after.is_some());
-    if let Some(last) = page.data.into_iter().next_back() {
-        cursor.0 = Some(last.id);
-        news.more = goes_on;
+    let goes_on = page.list_metadata.is_some_and(|metadata| metadata.after.is_some()) && !page.data.is_empty();
+    read.after = page.data.into_iter().next_back().map(|last| last.id).or_else(|| read.after.take());
+    if is_past {
+        // Facts are read after that.
+        news.hints.clear();
+        cursor.past = cursor.past.take().filter(|_| goes_on);
+        news.more = true;
+    } else {
+        news.more = goes_on || cursor.past.is_some();
     }
     news.hints.dedup();
     Ok(news)
 }
 
 impl Cursor {
-    fn query(&self, unix_millis: u64) -> String {
-        match &self.0 {
+    /// Whether the next question is about the past. Begins where nothing was read yet.
+    fn take_turn(&mut self, now: Duration) -> bool {
+        if self.present.is_none() {
+            self.present = Some(Place { after: None, from: now.saturating_sub(OVERLAP) });
+            self.past = Some(Place { after: None, from: now.saturating_sub(Revocation::KEPT) });
+            self.past_is_next = false;
+        }
+        let is_past = self.past_is_next && self.past.is_some();
+        self.past_is_next = !self.past_is_next;
+        is_past
+    }
+}
+
+impl Place {
+    fn query(&self, now: Duration) -> String {
+        match &self.after {
             Some(id) => format!("&after={}", encoded(id)),
             None => {
-                let start = UNIX_EPOCH + Duration::from_millis(unix_millis).saturating_sub(OVERLAP);
+                // Servers keep events for a time only, and nothing is missed that anybody could still be told apart by.
+                let start = UNIX_EPOCH + self.from.max(now.saturating_sub(Revocation::KEPT));
                 format!("&range_start={}", encoded(&humantime::format_rfc3339_millis(start).to_string()))
             }
         }
@@ -159,6 +220,12 @@ impl Event {
         self.text(key)?.parse().ok()
     }
 
+    /// The membership that the event is about.
+    fn membership(&self) -> Option<Ended> {
+        let holder = self.id("user_id").zip(self.id("organization_id"));
+        Some(Ended::Membership { id: self.id("id")?, holder })
+    }
+
     fn tell(&self, news: &mut News) {
         let (object, verb) = self.event.split_once('.').unwrap_or((&self.event, ""));
         let hint = match (object, verb) {
@@ -176,8 +243,8 @@ impl Event {
             ("session", "revoked") => self.id("id").map(Ended::Session),
             ("user", "deleted") => self.id("id").map(Ended::User),
             ("organization", "deleted") => self.id("id").map(Ended::Organization),
-            ("organization_membership", "deleted") => self.id("id").map(Ended::Membership),
-            ("organization_membership", "updated") if is_off => self.id("id").map(Ended::Membership),
+            ("organization_membership", "deleted") => self.membership(),
+            ("organization_membership", "updated") if is_off => self.membership(),
             _ => None,
         };
         news.ended.extend(ended.map(|ended| (ended, self.created_at.clone())));

@@ -9,10 +9,9 @@ use crate::domain::record::{GroupMember, OrganizationKey};
 use crate::domain::{MembershipId, UserId};
 use crate::store::assignments::{self, Of};
 use crate::store::error::StoreError;
-use crate::store::revocations;
+use crate::store::revocations::{self, Revoked};
 use crate::store::rows::read_all;
 use crate::store::transaction::{Reply, Transaction, Write};
-use crate::wire::RevocationKind;
 
 pub(super) struct DeleteMembership(pub(super) MembershipId);
 
@@ -21,7 +20,8 @@ impl Write for DeleteMembership {
     async fn apply(&self, tx: &mut Transaction<'_>) -> Result<Reply, StoreError> {
         let row = find(tx.connection, &self.0).await?;
         remove(tx, &row).await?;
-        revocations::revoke(tx, RevocationKind::Membership, &self.0).await?;
+        let revoked = Revoked::Membership(&self.0, &row.member.user, &row.organization);
+        revocations::revoke(tx, revoked).await?;
         Ok(Reply::empty())
     }
 }

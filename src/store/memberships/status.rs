@@ -8,10 +8,9 @@ use super::{MembershipRow, announce, find};
 use crate::domain::record::{Member, MembershipStatus};
 use crate::domain::{MembershipId, OrganizationRecord};
 use crate::store::error::{FieldError, StoreError};
-use crate::store::revocations;
+use crate::store::revocations::{self, Revoked};
 use crate::store::sessions;
 use crate::store::transaction::{Reply, Transaction, Write};
-use crate::wire::RevocationKind;
 
 pub(super) struct Deactivate(pub(super) MembershipId);
 
@@ -48,7 +47,8 @@ impl Write for Deactivate {
         }
         set(tx, &row, MembershipStatus::Inactive).await?;
         sessions::end_all_of(tx, &self.0).await?;
-        revocations::revoke(tx, RevocationKind::Membership, &self.0).await?;
+        let revoked = Revoked::Membership(&self.0, &row.member.user, &row.organization);
+        revocations::revoke(tx, revoked).await?;
         Reply::ok(&announce(tx, "organization_membership.updated", &row).await?)
     }
 }

@@ -7,9 +7,8 @@ use serde_json::json;
 use super::find;
 use crate::domain::OrganizationId;
 use crate::store::error::StoreError;
-use crate::store::revocations;
+use crate::store::revocations::{self, Revoked};
 use crate::store::transaction::{Reply, Transaction, Write};
-use crate::wire::RevocationKind;
 
 /// The resources that nothing stands below.
 const LEAVES: &str = "DELETE FROM resources WHERE organization_id = $1 AND id NOT IN \
@@ -41,7 +40,7 @@ impl Write for DeleteOrganization {
         // Level by level, from below.
         while tx.execute(sqlx::query(LEAVES).bind(self.0.clone())).await? > 0 {}
         tx.execute(sqlx::query("DELETE FROM organizations WHERE id = $1").bind(self.0.clone())).await?;
-        revocations::revoke(tx, RevocationKind::Organization, &self.0).await?;
+        revocations::revoke(tx, Revoked::Organization(&self.0)).await?;
         tx.delete_organization(&self.0);
         tx.event("organization.deleted", Some(&self.0), &organization)?;
         tx.audit("organization.deleted", Some(&self.0), json!({"organization_id": self.0}));

@@ -6,8 +6,10 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::Position;
 use crate::domain::record::{Delta, OrganizationRecord, Part, Transaction};
@@ -19,6 +21,8 @@ use crate::wire::feed::Up;
 
 /// The most organizations that are read at the same time.
 const MOST_LOADS: usize = 32;
+/// The time between a listing of all organizations that failed and the next.
+const BEFORE_LISTING_AGAIN: Duration = Duration::from_secs(5);
 /// Changes of one organization that are kept while it is read; beyond that it is read again.
 const MOST_WAITING: usize = 10_000;
 
@@ -117,10 +121,11 @@ impl Loads {
         self.followed.extend(organizations.into_iter().map(|organization| (organization, position.seq)));
     }
 
-    /// Every organization is to be in memory.
-    pub(super) fn want_everything(&mut self) {
+    /// Every organization is to be in memory: they are listed after this time.
+    pub(super) fn want_everything(&mut self, after: Duration) {
         let client = self.client.clone();
         self.reads.spawn(async move {
+            sleep(after).await;
             let mut all = Vec::new();
             let mut after = None;
             loop {
@@ -235,7 +240,11 @@ impl Loads {
             Ok(Done::Listed(Ok(organizations))) => self.preload.extend(organizations),
             Ok(Done::Listed(Err(error))) => {
                 let error = super::describe(&error);
-                tracing::warn!(error, "organizations cannot be listed; they are loaded when they are first used");
+                tracing::warn!(
+                    error,
+                    "organizations cannot be listed; until they are, they are loaded when they are first used"
+                );
+                self.want_everything(BEFORE_LISTING_AGAIN);
             }
             Ok(Done::Digested { organization, touched, ours, theirs }) => {
                 self.digested(&organization, touched, ours.as_deref(), theirs.as_deref());
@@ -280,8 +289,11 @@ impl Loads {
         let waited_for = waited_for.map(|(seq, _)| *seq).max().filter(|seq| *seq > applied);
         let ready: Vec<_> = self.loading.extract_if(|_, load| ready(load)).collect();
         for (organization, load) in ready {
-            if let Err(order) = self.let_in(load) {
-                self.put(organization, order);
+            match self.let_in(load) {
+                Err(order) => self.put(organization, order),
+                // There was no room for it, and what happens to it is of no use.
+                Ok(()) if !self.world.is_resident(&organization) => self.let_go(&organization),
+                Ok(()) => {}
             }
         }
         waited_for

@@ -23,9 +23,10 @@ pub(super) struct Sealed<T> {
 pub(super) struct Seal(Tag);
 
 impl SealKey {
-    /// The key that is made from this secret.
-    pub(super) fn of(secret: &str) -> Self {
-        Self(Key::new(HMAC_SHA256, sign(&Key::new(HMAC_SHA256, secret.as_bytes()), PURPOSE).as_ref()))
+    /// The key that is made from this secret, for facts of the store at this URL.
+    pub(super) fn of(secret: &str, store: &str) -> Self {
+        let purpose = [PURPOSE, store.as_bytes()].join(&b'\n');
+        Self(Key::new(HMAC_SHA256, sign(&Key::new(HMAC_SHA256, secret.as_bytes()), &purpose).as_ref()))
     }
 
     pub(super) fn sealed<T>(&self, inner: T) -> Sealed<T> {
