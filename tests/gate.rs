@@ -145,6 +145,7 @@ impl Asked {
             headers: &self.headers,
             is_upgrade: self.headers.contains_key(http::header::UPGRADE),
             body: self.body,
+            is_confirmed: false,
         }
     }
 }
@@ -158,6 +159,7 @@ fn revoke(world: &World, clock: &TestClock) {
         id,
         not_before: now,
         expires: now.plus(3600),
+        holder: None,
     }]);
 }
 

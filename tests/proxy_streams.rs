@@ -146,6 +146,7 @@ fn a_client_that_does_not_read_its_answer_is_cut_off() {
     });
     system.until("its place is free", |system| system.metric("portcullis_streams_open") == 0.0);
     drop(connection);
+    system.upstream.take();
 }
 
 /// Fault row 32: each byte comes in time, and the whole would take hours.
