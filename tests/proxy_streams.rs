@@ -153,6 +153,7 @@ fn a_client_that_does_not_read_its_answer_is_cut_off() {
 #[test]
 fn a_body_that_drips_is_cut_off_and_a_conversation_is_not() {
     let system = System::with(ROUTES).limits("{client_timeout: 1s, body_rate: 1000}").start();
+    let (_never, wait) = std::sync::mpsc::channel::<()>();
     let drip = |kind: &str, drops: usize| {
         let mut connection = system.connect();
         connection.send(format!(
@@ -162,7 +163,7 @@ fn a_body_that_drips_is_cut_off_and_a_conversation_is_not() {
         for _ in 0..drops {
             // Fails once it was cut off.
             let _ = std::io::Write::write_all(&mut connection.stream(), b"x");
-            std::thread::sleep(std::time::Duration::from_millis(50));
+            let _ = wait.recv_timeout(std::time::Duration::from_millis(50));
         }
         connection.answer().map(|answer| answer.status)
     };

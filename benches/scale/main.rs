@@ -5,6 +5,7 @@
 //! and sidecars are processes here, on the same machine.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::print_stderr,

@@ -107,7 +107,7 @@ impl Scene {
                 "resource": {"type": "project", "id": "{path.project}"},
             }],
         });
-        Process::start("run", self.folder.path(), &configuration)
+        Process::start("proxy", self.folder.path(), &configuration)
     }
 
     fn asked(&self) -> Option<u16> {

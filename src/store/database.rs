@@ -196,6 +196,7 @@ impl Database {
                 .max_connections(connections)
                 .acquire_timeout(CONNECTION_WAIT)
                 .after_connect(move |connection, _| Box::pin(greet(connection, engine)))
+                .after_release(move |connection, _| Box::pin(can_be_kept(connection, engine)))
         };
         let writing = pool(1).connect_with(options.clone()).await.map_err(DatabaseError::Open)?;
         let migrator = Migrator { migrations: Cow::Owned(engine.migrations(strict)), ..Migrator::DEFAULT };
@@ -259,9 +260,10 @@ impl Database {
 
     /// Lets go of everything.
     pub(super) async fn close(&self) {
-        self.reading.close().await;
-        self.whole.close().await;
-        self.writing.close().await;
+        for pool in [&self.reading, &self.whole, &self.writing] {
+            // One that is still waiting for a database that is silent would be waited for.
+            let _ = timeout(CONNECTION_WAIT, pool.close()).await;
+        }
     }
 }
 
@@ -269,6 +271,15 @@ impl Database {
 pub(super) async fn is_there(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
     let answered = tokio::time::timeout(PING, connection.ping()).await;
     answered.unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+}
+
+/// Whether a connection that was used can be used again. The pool would wait without end for one whose question was never answered, and
+/// have one less for as long.
+async fn can_be_kept(connection: &mut AnyConnection, engine: Engine) -> Result<bool, sqlx::Error> {
+    if engine == Engine::Postgres {
+        is_there(connection).await?;
+    }
+    Ok(true)
 }
 
 async fn greet(connection: &mut AnyConnection, engine: Engine) -> Result<(), sqlx::Error> {

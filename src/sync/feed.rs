@@ -213,7 +213,12 @@ impl Follower {
         messages.send(resume).await.map_err(|_| SessionError::End)?;
         let mut frames = self.feed.client.follow(sent).await.map_err(Box::new)?;
         match timeout(SILENCE, frames.next()).await.map_err(|_| SessionError::Silence)? {
-            Some(Ok(Down::Resumed { head })) => tracing::info!(seq, head, "following the store"),
+            Some(Ok(Down::Resumed { head, only })) => {
+                tracing::info!(seq, head, "following the store");
+                if let Some(only) = only {
+                    self.loads.confine(only);
+                }
+            }
             Some(Ok(Down::Resync { reason: ResyncReason::Ahead })) => {
                 self.feed.metrics.facts_rollbacks.inc();
                 return Err(SessionError::Rollback);

@@ -16,12 +16,14 @@
 mod seal;
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, Take, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
+use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 
 use self::seal::{SEAL_BYTES, Seal, SealKey, Sealed};
@@ -80,6 +82,9 @@ pub enum PersistError {
     /// Something else lies there.
     #[error("the file is not one of facts")]
     Foreign,
+    /// Others could have written it.
+    #[error("the file belongs to somebody else, can be used by others, or is no plain file")]
+    Exposed,
     /// Another version wrote it.
     #[error("the file has format `{found}`, expected `{FORMAT}`")]
     Format {
@@ -184,10 +189,15 @@ impl Disk {
         world: &World,
         clock: &dyn Clock,
     ) -> Result<Option<(Position, Vec<OrganizationId>)>, PersistError> {
-        let mut file = match File::open(self.folder.join("facts")) {
+        // Neither another file that a link leads to, nor a pipe that nobody writes to.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let opened =
+            OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(self.folder.join("facts"));
+        let mut file = match opened {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened?,
         };
+        require_ours(&file.metadata()?)?;
         check_format(&file)?;
         // Nothing is looked at before all of it is known to be ours; as it may be large, it is read once more instead of kept.
         let length = file.metadata()?.len().checked_sub(SEAL_BYTES).ok_or(PersistError::Seal)?;
@@ -278,6 +288,12 @@ fn check_format(file: &File) -> Result<(), PersistError> {
         FORMAT => Ok(()),
         found => Err(PersistError::Format { found: found.to_owned() }),
     }
+}
+
+/// A plain file of our own, for us and at most our group: a volume may be given to that as a whole when it is mounted.
+fn require_ours(metadata: &Metadata) -> Result<(), PersistError> {
+    let is_ours = metadata.is_file() && metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o007 == 0;
+    if is_ours { Ok(()) } else { Err(PersistError::Exposed) }
 }
 
 /// A file for its owner only.

@@ -124,6 +124,9 @@ pub enum Down {
     Resumed {
         /// The number of the last transaction.
         head: u64,
+        /// The organizations that the key may read, if those are not all: no other exists for the sidecar, not even one that it has in memory.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only: Option<Vec<OrganizationId>>,
     },
     /// Instead of it, or at any time: the stream cannot go on, start over. It is the last message.
     Resync {

@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use crate::company::{Company, on_every_engine};
+use serde_json::json;
+
+use crate::company::{Company, on_every_engine, settings};
 use crate::line::{Line, Mode};
 use crate::sidecar::{Sidecar, eventually};
+use crate::support::postgres::Cluster;
+use crate::support::{Running, skipped};
 
 #[test]
 fn facts_grow_older_while_the_line_is_cut_and_catch_up_afterwards() {
@@ -96,4 +100,38 @@ fn without_a_store_there_are_no_facts() {
         assert_eq!(sidecar.age(), None);
         sidecar.stop().await;
     });
+}
+
+/// Fault row 73: the store answers, and cannot know whether what it has is the newest.
+#[test]
+fn a_store_that_is_cut_off_from_its_database_proves_nothing() {
+    let Some(cluster) = Cluster::start() else {
+        return skipped("PostgreSQL is not installed");
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Running::start_with(settings(&cluster.database())).await;
+        store.usual_model("multiple").await;
+        let company = Company::found(&store, "Acme").await;
+        let sidecar = Sidecar::start(store.address);
+        sidecar.is_fresh().await;
+        cluster.halt();
+        eventually(async || sidecar.age().unwrap() > Duration::from_secs(7)).await;
+        cluster.run_again();
+        sidecar.is_fresh().await;
+        let answer = loop {
+            // The store finds its database again by itself.
+            let (_, name) = (tokio::time::sleep(Duration::from_millis(100)).await, json!({"name": "Later"}));
+            let answer = store.post("/organizations", name).await;
+            if answer.status == 201 {
+                break answer;
+            }
+        };
+        sidecar.reaches(answer.revision()).await;
+        let Company { organization, membership, project } = &company;
+        assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(false));
+        sidecar.stop().await;
+        store.stop().await;
+    });
+    cluster.halt();
 }

@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use portcullis::store::{SyncKey, SyncKeys, sha256};
 use sqlx::{AssertSqlSafe, Connection, Row};
 
 use crate::company::{Company, on_every_engine, settings};
 use crate::line::{Line, Mode};
-use crate::sidecar::{Sidecar, eventually};
+use crate::sidecar::{SYNC_KEY, Sidecar, eventually};
 use crate::support::{Running, on_sqlite_with};
 
 #[test]
@@ -179,5 +180,38 @@ fn a_history_that_split_under_a_running_store_is_noticed() {
         assert_eq!(may().await, Some(false), "the grant is not part of this history");
         sidecar.is_fresh().await;
         sidecar.stop().await;
+    });
+}
+
+/// What a key may no longer read is gone from the sidecar as well, although the stream goes on where it stood.
+#[test]
+fn a_key_that_was_narrowed_takes_its_organizations_along() {
+    on_every_engine(async |store| {
+        let (kept, lost) = (Company::found(store, "Kept").await, Company::found(store, "Lost").await);
+        let line = Line::to(store.address).await;
+        for everything in [false, true] {
+            line.lead_to(store.address);
+            let sidecar = Sidecar::start_with(line.address, SYNC_KEY, everything, Default::default());
+            sidecar.is_fresh().await;
+            let may = async |company: &Company| {
+                sidecar.may(&company.organization, &company.membership, "project:edit", &company.project).await
+            };
+            let grants = [kept.let_in(store).await, lost.let_in(store).await];
+            sidecar.reaches(grants[1].1).await;
+            assert_eq!((may(&kept).await, may(&lost).await), (Some(true), Some(true)));
+            let mut settings = settings(&store.database);
+            let only = [kept.organization.parse().unwrap()].into();
+            settings.sync_keys = SyncKeys::new(vec![SyncKey::hashed("narrow", sha256(SYNC_KEY), Some(only))]);
+            let narrowed = Running::start_with(settings).await;
+            line.lead_to(narrowed.address);
+            line.break_off().await;
+            eventually(async || may(&lost).await == Some(false)).await;
+            assert_eq!(may(&kept).await, Some(true));
+            assert_eq!(sidecar.divergence(), 0);
+            sidecar.stop().await;
+            narrowed.stop().await;
+            kept.shut_out(store, &grants[0].0).await;
+            lost.shut_out(store, &grants[1].0).await;
+        }
     });
 }

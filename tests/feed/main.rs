@@ -26,3 +26,4 @@ mod scripted;
 mod sidecar;
 #[path = "../store/support/mod.rs"]
 mod support;
+mod tls;

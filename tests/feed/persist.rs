@@ -179,6 +179,32 @@ fn facts_of_another_store_are_refused() {
     });
 }
 
+/// Fault row 56: whatever else lies there in its name.
+#[test]
+fn a_file_that_others_can_use_or_that_is_none_is_refused() {
+    on_sqlite_with(settings, async |store| {
+        store.usual_model("multiple").await;
+        let saved = Saved::of(store).await;
+        let permit = |mode| std::fs::set_permissions(saved.file(), std::fs::Permissions::from_mode(mode)).unwrap();
+        for mode in [0o604, 0o602] {
+            permit(mode);
+            saved.is_refused(SYNC_KEY, Machine::new()).await;
+        }
+        permit(0o600);
+        let elsewhere = saved.path().join("elsewhere");
+        std::fs::rename(saved.file(), &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, saved.file()).unwrap();
+        saved.is_refused(SYNC_KEY, Machine::new()).await;
+        std::fs::remove_file(saved.file()).unwrap();
+        let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(saved.file()).status().unwrap();
+        assert!(made.success());
+        saved.is_refused(SYNC_KEY, Machine::new()).await;
+        std::fs::remove_file(saved.file()).unwrap();
+        std::fs::rename(&elsewhere, saved.file()).unwrap();
+        saved.is_accepted(Machine::new()).await;
+    });
+}
+
 #[test]
 fn a_clock_that_is_set_back_gives_nothing_back() {
     on_sqlite_with(settings, async |store| {

@@ -210,7 +210,7 @@ fn answer(scene: &mut Scene, up: &Up) -> Option<Down> {
     match up {
         Up::Resume { .. } => {
             scene.streams += 1;
-            Some(Down::Resumed { head: scene.seq })
+            Some(Down::Resumed { head: scene.seq, only: None })
         }
         Up::Subscribe { number, .. } => {
             Some(Down::Subscribed { number: *number, at: scene.subscribed_at.unwrap_or(scene.seq) })

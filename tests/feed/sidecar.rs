@@ -63,13 +63,25 @@ impl Sidecar {
         clock: Arc<dyn Clock>,
         persist: Option<persist::Settings>,
     ) -> Self {
+        let url = format!("http://{store}").parse().unwrap();
+        let source = FeedSettings { url, key: key.to_owned(), ca: None };
+        Self::start_from(&source, everything, settings, clock, persist)
+    }
+
+    /// Follows this store.
+    pub fn start_from(
+        source: &FeedSettings,
+        everything: bool,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        persist: Option<persist::Settings>,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new(Build { version: "test", revision: "" }).unwrap());
         let (release, released) = mpsc::unbounded_channel();
         let on_release = Box::new(move |organization: &OrganizationId| _ = release.send(organization.clone()));
         let (world, orders) = World::new(settings, Arc::clone(&clock), Arc::clone(&metrics), on_release);
         let world = Arc::new(world);
-        let url = format!("http://{store}").parse().unwrap();
-        let client = FeedClient::new(&FeedSettings { url, key: key.to_owned(), ca: None }).unwrap();
+        let client = FeedClient::new(source).unwrap();
         world.revocations().follow_world();
         let kept = Arc::clone(&clock);
         let feed =

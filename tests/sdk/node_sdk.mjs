@@ -180,8 +180,12 @@ const seen = await events.listEvents({ events: ['group.created', 'role.created']
 assert(seen.data.some((event) => event.event === 'group.created'));
 const keys = await (await fetch(people.getJwksUrl('client_test'))).json();
 assert(keys.keys.length > 0);
-const everybody = await (await people.listUsers({ limit: 1 })).autoPagination();
-assert.deepEqual(everybody.map((user) => user.id).sort(), [ada.id, bob.id].sort());
+const crowd = [ada.id, bob.id];
+for (let number = 0; number < 12; number += 1) {
+  crowd.push((await people.createUser({ email: `${number}@example.com` })).id);
+}
+const everybody = await (await people.listUsers()).autoPagination();
+assert.deepEqual(everybody.map((user) => user.id).sort(), crowd.sort());
 assert.equal((await people.updateUser({ userId: ada.id, externalId: 'ada/1' })).externalId, 'ada/1');
 assert.equal((await people.getUserByExternalId('ada/1')).id, ada.id);
 // No method of the SDK mints.

@@ -119,7 +119,7 @@ fn an_entry_keeps_its_revision_in_a_new_epoch() {
         assigned.is(201);
         store.store.new_epoch().await.unwrap();
         let revisions = async |limit: u8| store.get(&format!("{AUDIT}?limit={limit}")).await.listed("/revision");
-        assert_eq!(revisions(1).await, [revision.clone()]);
+        assert_eq!(revisions(1).await, std::slice::from_ref(&revision));
         store.assign(&ada, "billing-admin", &store.root(&org).await).await;
         let newest = revisions(1).await;
         assert!(newest[0].split('.').nth(1) != revision.split('.').nth(1), "{newest:?}");

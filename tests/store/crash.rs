@@ -5,19 +5,22 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::process::Process;
-use crate::support::{Running, postgres, skipped};
+use crate::support::{Api, Running, postgres, skipped};
 
-const WRITERS: usize = 16;
+/// Each waits for one answer at a time, so as many writes are under way.
+const WRITERS: usize = 1_000;
 
 /// What the writers were told before the process was gone.
 #[derive(Default)]
 struct Told {
-    permissions: Vec<String>,
-    organizations: Vec<String>,
+    /// Paths of what was made, and nobody began to delete.
+    there: Vec<String>,
+    /// Paths of what was deleted.
+    gone: Vec<String>,
 }
 
 #[test]
@@ -39,10 +42,10 @@ fn kill_again_and_again(database: &str) {
             let mut process = Process::start(database).await;
             write_until_killed(&mut process, round).await
         });
-        assert!(!more.permissions.is_empty(), "nothing was acknowledged before the kill");
+        assert!(!more.there.is_empty(), "nothing was acknowledged before the kill");
         runtime.block_on(judge(database, &more));
-        told.permissions.extend(more.permissions);
-        told.organizations.extend(more.organizations);
+        told.there.extend(more.there);
+        told.gone.extend(more.gone);
     }
     runtime.block_on(judge(database, &told));
 }
@@ -54,44 +57,57 @@ async fn write_until_killed(process: &mut Process, round: usize) -> Told {
         writers.spawn(async move {
             let mut told = Told::default();
             for number in 0.. {
-                let name = format!("p{round}-{writer}-{number}");
-                // One row, and several at once: an organization comes with its root resource and its settings.
-                let permission = json!({"slug": name, "name": "P"});
-                if api.try_send("POST", "/authorization/permissions", Some(permission)).await != Some(201) {
+                if write(&api, &mut told, &format!("p{round}-{writer}-{number}"), writer % 2 == 0).await.is_none() {
                     break;
                 }
-                told.permissions.push(name.clone());
-                let organization = json!({"name": name, "external_id": name});
-                if api.try_send("POST", "/organizations", Some(organization)).await != Some(201) {
-                    break;
-                }
-                told.organizations.push(name);
             }
             told
         });
     }
     // Long enough for some hundred writes, and never at the same place.
-    tokio::time::sleep(Duration::from_millis(300 + rand::random::<u64>() % 400)).await;
+    tokio::time::sleep(Duration::from_millis(1_000 + rand::random::<u64>() % 1_000)).await;
     process.kill();
     let mut all = Told::default();
     for told in writers.join_all().await {
-        all.permissions.extend(told.permissions);
-        all.organizations.extend(told.organizations);
+        all.there.extend(told.there);
+        all.gone.extend(told.gone);
     }
     all
+}
+
+/// One row, then several at once: an organization comes with its root resource and its settings, and takes along whatever is in it when it
+/// goes. `None` when there is no answer any more.
+async fn write(api: &Api, told: &mut Told, name: &str, for_good: bool) -> Option<()> {
+    let made = async |path: &str, body: Value| api.try_ask("POST", path, Some(body)).await.filter(|made| made.0 == 201);
+    made("/authorization/permissions", json!({"slug": name, "name": "P"})).await?;
+    told.there.push(format!("/authorization/permissions/{name}"));
+    let (_, organization) = made("/organizations", json!({"name": name, "external_id": name})).await?;
+    let organization = organization["id"].as_str()?.to_owned();
+    let path = format!("/organizations/{organization}");
+    let root = format!("/authorization/organizations/{organization}/resources/organization/{organization}");
+    told.there.extend([path.clone(), root.clone()]);
+    let (_, group) = made(&format!("{path}/groups"), json!({"name": name})).await?;
+    let group = format!("{path}/groups/{}", group["id"].as_str()?);
+    told.there.push(group.clone());
+    if !for_good {
+        // From here on it may be gone, acknowledged or not.
+        told.there.truncate(told.there.len() - 3);
+        let status = api.try_send("DELETE", &path, None).await?;
+        assert!(matches!(status, 200..300), "{status}");
+        told.gone.extend([path, root, group]);
+    }
+    Some(())
 }
 
 async fn judge(database: &str, told: &Told) {
     let store = Running::start(database).await;
     let verification = store.store.compare_log_with_rows().await.unwrap();
     assert_eq!(verification.differences, [""; 0]);
-    for slug in &told.permissions {
-        store.get(&format!("/authorization/permissions/{slug}")).await.is(200);
+    for path in &told.there {
+        store.get(path).await.is(200);
     }
-    for name in &told.organizations {
-        let organization = store.get(&format!("/organizations/external_id/{name}")).await.is(200);
-        let id = organization["id"].as_str().unwrap();
-        store.get(&format!("/authorization/organizations/{id}/resources/organization/{id}")).await.is(200);
+    for path in &told.gone {
+        store.get(path).await.is(404);
     }
     store.stop().await;
 }

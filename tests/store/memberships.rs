@@ -204,8 +204,7 @@ fn r11_a_pending_membership_counts_for_nothing() {
         // Nothing that the store serves makes one: in the hosted service an invitation does.
         run(store, "UPDATE memberships SET status = 'pending'").await;
         assert!(!store.may(&membership, "org:manage", &root).await);
-        let found =
-            format!("/authorization/organization_memberships/{membership}/resources?permission_slug=org:manage");
+        let found = format!("/authorization/resources/{root}/organization_memberships?permission_slug=org:manage");
         assert_eq!(store.get(&found).await.listed("/id"), [""; 0]);
         let body = json!({"organization_membership_id": membership});
         store.post("/portcullis/v1/tokens", body).await.is_error(422, "organization_membership_inactive");

@@ -174,7 +174,8 @@ impl Follower {
             self.resync(reason, &at);
             return Ok(true);
         }
-        self.outbox.push_back(Down::Resumed { head: head.seq });
+        let only = self.subscriber.organizations().map(|only| only.iter().cloned().collect());
+        self.outbox.push_back(Down::Resumed { head: head.seq, only });
         let filter = match organizations {
             Filter::All => Wanted::All,
             Filter::Only(organizations) => {

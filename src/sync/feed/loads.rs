@@ -4,7 +4,7 @@
 //! `at`. The organization is let in when nothing is missing in between: `at <= seq`, and everything up to `seq` has been applied. What
 //! came after `seq` meanwhile is applied to it first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,6 +101,20 @@ impl Loads {
         self.remove.clear();
         for load in self.loading.values_mut() {
             load.at.get_or_insert(seq);
+        }
+    }
+
+    /// These organizations exist for us, and no others: whatever else is in memory is read again when it is needed, and not found. It may be
+    /// that the key could read more when it was read.
+    pub(super) fn confine(&mut self, only: Vec<OrganizationId>) {
+        let only: HashSet<_> = only.into_iter().collect();
+        for organization in self.world.organizations().iter().filter(|organization| !only.contains(*organization)) {
+            self.world.forget(organization);
+            self.let_go(organization);
+        }
+        let others: Vec<_> = self.loading.extract_if(|organization, _| !only.contains(organization)).collect();
+        for (organization, load) in others {
+            self.put(organization, load.order);
         }
     }
 

@@ -13,7 +13,8 @@ use super::gone::with_a_cluster;
 use super::{PATIENCE, log_equals_rows};
 use crate::support::{Running, settings};
 
-/// What was asked on the old connection is never answered. Without an end to its patience the writer would wait for ever.
+/// What was asked on the old connections is never answered. Without an end to its patience the writer would wait for ever, and the pool have
+/// no connection left to read with.
 #[test]
 fn a_connection_that_falls_silent_is_given_up() {
     with_a_cluster(async |cluster| {
@@ -27,9 +28,17 @@ fn a_connection_that_falls_silent_is_given_up() {
         let store = Running::start_with(settings).await;
         store.organization("Before").await;
         store.get("/organizations").await.is(200);
+        let mut readers = JoinSet::new();
+        for _ in 0..8 {
+            let api = store.client();
+            readers.spawn(async move { while api.try_send("GET", "/organizations", None).await == Some(200) {} });
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
         muted.send_replace(());
         let begin = Instant::now();
         store.post("/organizations", json!({"name": "Lost"})).await.is_error(503, "timeout");
+        // Each of them was in the middle of something.
+        readers.join_all().await;
         for (method, path, body) in
             [("POST", "/organizations", Some(json!({"name": "After"}))), ("GET", "/organizations", None)]
         {

@@ -196,13 +196,18 @@ impl Api {
 
     /// The status of an answer; `None` when there is no whole one.
     pub async fn try_send(&self, method: &str, path: &str, body: Option<Value>) -> Option<u16> {
+        Some(self.try_ask(method, path, body).await?.0)
+    }
+
+    /// The status and body of an answer; `None` when there is no whole one.
+    pub async fn try_ask(&self, method: &str, path: &str, body: Option<Value>) -> Option<(u16, Value)> {
         let request = hyper::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         let request = request.header("authorization", format!("Bearer {KEY}"));
         let body = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
         let response = self.client.request(request.body(Full::from(body)).unwrap()).await.ok()?;
         let (parts, body) = response.into_parts();
-        body.collect().await.ok()?;
-        Some(parts.status.as_u16())
+        let bytes = body.collect().await.ok()?.to_bytes();
+        Some((parts.status.as_u16(), serde_json::from_slice(&bytes).unwrap_or_default()))
     }
 
     pub async fn get(&self, path: &str) -> Answer {
