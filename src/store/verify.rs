@@ -19,6 +19,8 @@ use crate::domain::{
 pub struct Verification {
     /// As of here; `None` in a database that was never written.
     pub revision: Option<Revision>,
+    /// Rows that the log has forgotten since. With any, it does not lead from nothing to what the tables have.
+    pub forgotten: u64,
     /// How many organizations were compared.
     pub organizations: usize,
     /// Every difference, in words; none when all is well.
@@ -43,7 +45,7 @@ impl Store {
         let connection: &mut AnyConnection = &mut snapshot;
         let mut differences = Vec::new();
         let Some(head) = log::head(connection).await? else {
-            return Ok(Verification { revision: None, organizations: 0, differences });
+            return Ok(Verification { revision: None, forgotten: 0, organizations: 0, differences });
         };
         let mut replay = Replay::default();
         let mut at = log::Head::first(head.epoch);
@@ -84,7 +86,8 @@ impl Store {
         }
         snapshot.rollback().await?;
         differences.sort_unstable();
-        Ok(Verification { revision: Some(head.revision()), organizations: organizations.len(), differences })
+        let (forgotten, organizations) = (head.oldest - 1, organizations.len());
+        Ok(Verification { revision: Some(head.revision()), forgotten, organizations, differences })
     }
 }
 

@@ -113,9 +113,11 @@ fn run(settings: Settings, test: &impl AsyncFn(&Running)) {
     runtime.block_on(async {
         let running = Running::start_with(settings).await;
         test(&running).await;
-        // Whatever was done to it, the log tells all of it.
+        // Whatever was done to it, the log tells all of it, unless it was shortened.
         let verification = running.store.compare_log_with_rows().await.unwrap();
-        assert_eq!(verification.differences, Vec::<String>::new());
+        if verification.forgotten == 0 {
+            assert_eq!(verification.differences, Vec::<String>::new());
+        }
         running.stop().await;
     });
 }
