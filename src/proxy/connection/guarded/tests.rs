@@ -1,5 +1,8 @@
 use tokio::io::{DuplexStream, duplex};
 
+use prometheus::IntCounter;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
 use super::*;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
