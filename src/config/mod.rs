@@ -46,6 +46,8 @@ pub struct Sidecar {
     pub status: Option<SocketAddr>,
     /// Where explain, who, world, routes and reload are served.
     pub admin: Option<admin::Settings>,
+    /// How one process takes the place of another; `None` = not at all.
+    pub upgrade: Option<Upgrade>,
     /// The proxy.
     pub proxy: proxy::Settings,
     /// The upstreams, in the order in which the rules count them.
@@ -72,6 +74,15 @@ pub struct Sidecar {
     pub built_in: BuiltIn,
 }
 
+/// How one process takes the place of another.
+#[derive(Debug, Clone)]
+pub struct Upgrade {
+    /// Where they meet: a Unix socket in a folder of its own.
+    pub socket: PathBuf,
+    /// The longest that either waits for the other.
+    pub timeout: Duration,
+}
+
 /// Limits that are kept below the proxy.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -81,6 +92,8 @@ pub struct Limits {
     pub connections: usize,
     /// Requests on one connection.
     pub requests_per_connection: Option<u32>,
+    /// Time that connections without a request stay open once it is to stop.
+    pub lame_duck: Duration,
     /// Time that requests in flight have to finish.
     pub shutdown_timeout: Duration,
 }
@@ -149,11 +162,12 @@ pub fn schema() -> schemars::Schema {
 }
 
 /// The keys that may stand at the top.
-const KEYS: [&str; 20] = [
+const KEYS: [&str; 21] = [
     "version",
     "listen",
     "status",
     "admin",
+    "upgrade",
     "upstreams",
     "tokens",
     "facts",
@@ -184,6 +198,7 @@ impl Reader<'_> {
         let listeners = self.listeners();
         let status = self.status();
         let admin = self.admin();
+        let upgrade = self.upgrade();
         if listeners.is_empty() {
             self.problem("`listen` is missing or empty, expected at least one address");
         }
@@ -213,6 +228,7 @@ impl Reader<'_> {
             listeners,
             status,
             admin,
+            upgrade,
             proxy,
             upstreams: upstreams.into_iter().map(|(settings, _)| settings).collect(),
             tokens,
@@ -226,6 +242,7 @@ impl Reader<'_> {
                 head_timeout: limits.head_timeout.0,
                 connections: limits.connections,
                 requests_per_connection: limits.requests_per_connection,
+                lame_duck: limits.lame_duck.0,
                 shutdown_timeout: limits.shutdown_timeout.0,
             },
             threads,

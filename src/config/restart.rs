@@ -7,10 +7,11 @@ use serde_json::Value;
 use crate::yaml::Node;
 
 /// Keys at the top of the file that a reload does not put in force, or not all of.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "listen",
     "status",
     "admin",
+    "upgrade",
     "upstreams",
     "facts",
     "trusted_proxies",

@@ -10,7 +10,6 @@ mod progress;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::proxy::{HttpProxy, ProxyHttp};
@@ -22,11 +21,12 @@ use super::exchange::Supervised;
 use super::streams::Streams;
 
 pub use self::open::OpenConnections;
+pub(super) use self::open::{Door, Place};
 pub use self::progress::{head_complete, request_done, switching_to_websocket};
 
 pub(super) use self::progress::Line;
 
-/// The server application under our listeners: admits connections, wraps their streams, hands them to the proxy.
+/// What is behind our listeners: admits connections, wraps their streams, hands them to the proxy.
 pub struct Entrance<P> {
     proxy: Arc<Supervised<P>>,
     open: Arc<OpenConnections>,
@@ -43,6 +43,8 @@ pub struct ConnectionMeters {
     pub head_timeouts: IntCounter,
     /// Connections that ended in the middle of a request head, or with one that the parser refused.
     pub malformed: IntCounter,
+    /// Connections that ended before their TLS handshake did, or with one that took too long.
+    pub tls: IntCounter,
 }
 
 impl<P> Entrance<P> {
@@ -59,22 +61,44 @@ impl<P> Entrance<P> {
     }
 }
 
-#[async_trait]
-impl<P> ServerApp for Entrance<P>
+impl<P> Entrance<P>
 where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync,
 {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let Some(_place) = self.open.admit() else {
-            self.meters.refused.inc();
-            return None;
-        };
-        let guarded = GuardedStream::new(stream, self.head_timeout, self.meters.clone());
-        self.proxy.process_new(Box::new(guarded), shutdown).await
+    /// Time to send a request head, and before that for the TLS handshake.
+    pub(super) fn head_timeout(&self) -> Duration {
+        self.head_timeout
     }
 
-    async fn cleanup(&self) {
+    /// The counters.
+    pub(super) fn meters(&self) -> &ConnectionMeters {
+        &self.meters
+    }
+
+    /// Another socket that connections are accepted from.
+    pub(super) fn door(&self) -> Door {
+        self.open.door()
+    }
+
+    /// A place for a connection that was accepted just now; `None` when there is none, and then it is to be closed.
+    pub(super) fn admit(&self) -> Option<Place> {
+        let place = self.open.admit();
+        if place.is_none() {
+            self.meters.refused.inc();
+        }
+        place
+    }
+
+    /// Serves a connection to its end. Once `stop` is true, each answer is the last one on its connection.
+    pub(super) async fn welcome(&self, place: Place, stream: Stream, stop: &ShutdownWatch) {
+        let guarded = GuardedStream::new(stream, self.head_timeout, self.meters.clone());
+        self.proxy.process_new(Box::new(guarded), stop).await;
+        drop(place);
+    }
+
+    /// Closes the connections that wait for a request.
+    pub(super) async fn close_idle(&self) {
         self.proxy.cleanup().await;
     }
 }

@@ -1,7 +1,8 @@
 //! Door 1: the reverse proxy, on Pingora. The phases of one request, in order:
 //!
 //! ```text
-//! connection   the client's socket: connection cap, deadline for every request head
+//! accept       the accept loops: connection cap, TLS handshakes, the end of them
+//! connection   the client's socket: deadline for every request head
 //! intake       the head has one reading only, or 400/414/431
 //! gate         route, token, facts, decision: a Forward with a permit, or a denial
 //! respond      the one table from a denial to an answer
@@ -12,6 +13,8 @@
 //!
 //! Pingora forwards whatever `request_filter` does not answer, so the lock is in [`Sidecar::upstream_peer`]: no [`Forward`], no peer.
 
+pub mod accept;
+mod buffered;
 pub mod connection;
 mod exchange;
 pub mod headers;

@@ -54,6 +54,7 @@ pub struct Metrics {
     source_requests: IntCounterVec,
     refused_connections: IntCounterVec,
     config_reloads: IntCounterVec,
+    upgrades: IntCounterVec,
     min_revisions: IntCounterVec,
     /// `portcullis_decision_duration_seconds`: from the request's view to the verdict, token verification included.
     pub decision_duration: Histogram,
@@ -182,6 +183,17 @@ pub enum RefusedConnection {
     Tls,
 }
 
+/// How one process taking the place of another went (`result` of `portcullis_upgrades_total`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpgradeResult {
+    /// This one has the sockets of the other.
+    TakenOver,
+    /// The other one has the sockets of this.
+    HandedOver,
+    /// This one goes on.
+    Failed,
+}
+
 impl Metrics {
     /// All series, at zero.
     ///
@@ -245,6 +257,11 @@ impl Metrics {
             config_reloads: to.counters(
                 "portcullis_config_reloads_total",
                 "Reloads of the configuration.",
+                &["result"],
+            )?,
+            upgrades: to.counters(
+                "portcullis_upgrades_total",
+                "Processes that took the place of another, or should have.",
                 &["result"],
             )?,
             decision_duration: to.add(Histogram::with_opts(
@@ -395,6 +412,16 @@ impl Metrics {
     /// Counts a reload of the configuration; a refused one changed nothing.
     pub fn config_reloaded(&self, accepted: bool) {
         self.config_reloads.with_label_values(&[if accepted { "ok" } else { "refused" }]).inc();
+    }
+
+    /// Counts how one process taking the place of another went for this one.
+    pub fn upgraded(&self, result: UpgradeResult) {
+        let result = match result {
+            UpgradeResult::TakenOver => "taken_over",
+            UpgradeResult::HandedOver => "handed_over",
+            UpgradeResult::Failed => "failed",
+        };
+        self.upgrades.with_label_values(&[result]).inc();
     }
 
     /// Has `refresh` run before each scrape, for what is measured by looking rather than by counting.

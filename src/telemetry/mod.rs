@@ -18,7 +18,7 @@ pub use log::{DecisionLog, Entry, LogSettings};
 pub use meters::{RouteMeter, RouteMeters, TokenCacheMeters};
 pub use metrics::{
     Build, FactsGauges, FactsUpdate, Metrics, MetricsError, MinRevision, OrganizationLoad, RefusedConnection,
-    SourceAnswer, UpdateResult,
+    SourceAnswer, UpdateResult, UpgradeResult,
 };
 pub use outcome::{Cut, Ground, Outcome};
 pub use setup::{SetupError, count_panics, install};

@@ -9,7 +9,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn connection() -> (DuplexStream, GuardedStream) {
     let counter = || IntCounter::new("of_a_test", "of a test").unwrap();
-    let meters = ConnectionMeters { refused: counter(), head_timeouts: counter(), malformed: counter() };
+    let meters =
+        ConnectionMeters { refused: counter(), head_timeouts: counter(), malformed: counter(), tls: counter() };
     let (client, server) = duplex(1024);
     (client, GuardedStream::new(Box::new(server), TIMEOUT, meters))
 }
