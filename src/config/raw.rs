@@ -268,14 +268,20 @@ pub(super) struct Limits {
     pub client_timeout: Span,
     /// Bytes of a body a second, on average, once that time is over; 0 = any.
     pub body_rate: u32,
-    /// Connections open at once.
+    /// Bytes of a request body, streamed or read; 0 = any. A route may say otherwise.
+    pub max_body: Size,
+    /// Connections open at once. At the limit the one that has been idle for longest makes room.
     pub connections: usize,
+    /// Requests in flight at once, over all connections; as many as connections when absent.
+    pub requests: Option<usize>,
     /// Requests on one connection before it is closed.
     pub requests_per_connection: Option<u32>,
     /// Time that requests in flight have to finish after the signal to stop.
     pub shutdown_timeout: Span,
     /// Memory for verified tokens.
     pub token_cache: Size,
+    /// Memory of the whole process; near it, further work is refused. Not looked at when absent.
+    pub memory: Option<Size>,
 }
 
 impl Default for Limits {
@@ -287,10 +293,13 @@ impl Default for Limits {
             head_timeout: Span(Duration::from_secs(10)),
             client_timeout: Span(Duration::from_secs(30)),
             body_rate: 100,
+            max_body: Size(0),
             connections: 10_000,
+            requests: None,
             requests_per_connection: None,
             shutdown_timeout: Span(Duration::from_secs(30)),
             token_cache: Size(64 * 1024 * 1024),
+            memory: None,
         }
     }
 }

@@ -3,12 +3,13 @@
 //! Pingora reads and parses a request before it calls any hook, with a time limit per read, so a client that sends one byte a
 //! minute is never stopped. The wrapper sits below the parser and counts from the first byte of a head to its last.
 
+mod conduct;
 mod guarded;
+mod head;
 mod open;
 mod progress;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
@@ -21,16 +22,18 @@ use self::guarded::GuardedStream;
 use super::exchange::Supervised;
 use super::streams::Streams;
 
+pub use self::guarded::Bounds;
 pub use self::open::OpenConnections;
 pub use self::progress::{head_complete, request_done, switching_to_websocket};
 
-pub(super) use self::progress::Line;
+pub(super) use self::open::Place;
+pub(super) use self::progress::{AtWork, Line};
 
 /// The server application under our listeners: admits connections, wraps their streams, hands them to the proxy.
 pub struct Entrance<P> {
     proxy: Arc<Supervised<P>>,
     open: Arc<OpenConnections>,
-    head_timeout: Duration,
+    bounds: Bounds,
     meters: ConnectionMeters,
 }
 
@@ -41,21 +44,26 @@ pub struct ConnectionMeters {
     pub refused: IntCounter,
     /// Connections closed because a request head took too long.
     pub head_timeouts: IntCounter,
+    /// Connections closed because a request head was too large to be looked at.
+    pub heads_too_large: IntCounter,
+    /// HTTP/2 connections closed because of too many frames that cost work and bring none.
+    pub floods: IntCounter,
+    /// Idle connections closed so that another could come in.
+    pub made_room: IntCounter,
     /// Connections that ended in the middle of a request head, or with one that the parser refused.
     pub malformed: IntCounter,
 }
 
 impl<P> Entrance<P> {
-    /// An entrance to `proxy` that gives a client `head_timeout` to send each request head, and has exchanges that last watched by
-    /// `streams`.
+    /// An entrance to `proxy` that holds clients to `bounds`, and has exchanges that last watched by `streams`.
     pub fn new(
         proxy: HttpProxy<P>,
         streams: Arc<Streams>,
         open: Arc<OpenConnections>,
-        head_timeout: Duration,
+        bounds: Bounds,
         meters: ConnectionMeters,
     ) -> Self {
-        Self { proxy: Arc::new(Supervised::new(proxy, streams)), open, head_timeout, meters }
+        Self { proxy: Arc::new(Supervised::new(proxy, streams)), open, bounds, meters }
     }
 }
 
@@ -66,15 +74,35 @@ where
     P::CTX: Send + Sync,
 {
     async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let Some(_place) = self.open.admit() else {
-            self.meters.refused.inc();
-            return None;
-        };
-        let guarded = GuardedStream::new(stream, self.head_timeout, self.meters.clone());
-        self.proxy.process_new(Box::new(guarded), shutdown).await
+        self.welcome(self.admit()?, stream, shutdown).await;
+        None
     }
 
     async fn cleanup(&self) {
         self.proxy.cleanup().await;
+    }
+}
+
+impl<P> Entrance<P>
+where
+    P: ProxyHttp + Send + Sync + 'static,
+    P::CTX: Send + Sync,
+{
+    /// A place for a connection that was accepted just now; `None` when there is none, and then it is to be closed.
+    pub(super) fn admit(&self) -> Option<Place> {
+        let place = self.open.admit();
+        if place.is_none() {
+            self.meters.refused.inc();
+        }
+        place
+    }
+
+    /// Serves a connection to its end. Once `stop` is true, each answer is the last one on its connection.
+    pub(super) async fn welcome(&self, place: Place, stream: Stream, stop: &ShutdownWatch) {
+        let mut guarded = GuardedStream::new(stream, Arc::clone(place.progress()), self.bounds, self.meters.clone());
+        if self.proxy.unless_over(guarded.begins()).await == Some(true) {
+            self.proxy.process_new(Box::new(guarded), stop).await;
+        }
+        drop(place);
     }
 }
