@@ -27,7 +27,7 @@ use crate::telemetry::Metrics;
 /// Bytes that a question may have.
 const BODY_LIMIT: usize = 256 * 1024;
 /// Connections open at once on each listener: whoever floods one takes so many descriptors from the proxy, and no more.
-const MOST_CONNECTIONS: usize = 128;
+const MOST_CONNECTIONS: usize = 64;
 
 /// Where the admin listener is, and who may use it.
 #[derive(Debug, Clone)]

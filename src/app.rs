@@ -10,6 +10,7 @@
 //!             `shutdown_timeout` -> the end
 //! ```
 
+mod descriptors;
 mod feeding;
 pub mod offline;
 mod reload;
@@ -33,6 +34,7 @@ use pingora::services::background::{BackgroundService, GenBackgroundService};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{oneshot, watch};
 
+use self::descriptors::{Room, TooFew};
 use self::feeding::Feeding;
 use self::reload::Reloader;
 use self::sockets::{Held, Wanted};
@@ -45,9 +47,10 @@ use crate::domain::{Clock, OrganizationId, UnixSeconds};
 use crate::gate::{Gate, Rules, Tokens};
 use crate::live::{self, Orders, World};
 use crate::proxy;
-use crate::proxy::accept::{Doorway, Ending};
-use crate::proxy::connection::{ConnectionMeters, Entrance, OpenConnections};
+use crate::proxy::accept::Doorway;
+use crate::proxy::connection::{Bounds, ConnectionMeters, Entrance, OpenConnections};
 use crate::proxy::listen::http_proxy;
+use crate::proxy::load::Load;
 use crate::proxy::streams::Streams;
 use crate::proxy::upstream::Upstream;
 use crate::socket::pages::Pages;
@@ -98,6 +101,9 @@ pub enum AppError {
     /// It should take the place of another process, and does not know where they meet.
     #[error("`--upgrade` needs `upgrade: {{socket: PATH}}` in the configuration")]
     NowhereToMeet,
+    /// Nobody could be served.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The metrics contradict each other.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -222,11 +228,15 @@ impl App {
         let reloader = Arc::new(reloader);
 
         let log = Arc::new(DecisionLog::new(&config.log, sink));
-        let open = OpenConnections::new(config.limits.connections);
+        let (limits, descriptors) = (config.limits, descriptors::raise());
+        let requests = limits.requests.unwrap_or(limits.connections);
+        let room = Room::within(descriptors, Room { connections: limits.connections, requests })?;
+        let open = OpenConnections::new(room.connections);
+        let load = Load::new(room.requests, limits.memory, Arc::clone(&open), Arc::clone(&gate));
         let stop = Stop::new();
-        let [close_idle, end, stopping] = [(); 3].map(|()| watch::Sender::new(false));
+        let [end, stopping] = [(); 2].map(|()| watch::Sender::new(false));
         let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let mut server = Server::new_with_opt_and_conf(None, server_conf(threads));
+        let mut server = Server::new_with_opt_and_conf(None, server_conf(threads, descriptors::kept(descriptors)));
         let conf = Arc::clone(&server.configuration);
         server.bootstrap();
 
@@ -245,10 +255,22 @@ impl App {
             between_questions,
         );
         server.add_service(GenBackgroundService::new("streams".to_owned(), Arc::clone(&streams)));
-        let sidecar = proxy::Sidecar::new(config.proxy, Arc::clone(&gate), upstreams, Arc::clone(&metrics), log);
+        server.add_service(GenBackgroundService::new("load".to_owned(), Arc::clone(&load)));
+        let bounds = Bounds { head_timeout: limits.head_timeout, head_bytes: config.proxy.head.head_bytes };
+        let sidecar = proxy::Sidecar::new(
+            config.proxy,
+            Arc::clone(&gate),
+            upstreams,
+            Arc::clone(&metrics),
+            log,
+            Arc::clone(&load),
+        );
         let meters = ConnectionMeters {
             refused: metrics.refused_connections(RefusedConnection::TooMany),
             head_timeouts: metrics.refused_connections(RefusedConnection::HeaderTimeout),
+            heads_too_large: metrics.refused_connections(RefusedConnection::HeadersTooLarge),
+            floods: metrics.refused_connections(RefusedConnection::Flood),
+            made_room: metrics.refused_connections(RefusedConnection::MadeRoom),
             malformed: metrics.refused_connections(RefusedConnection::Malformed),
             tls: metrics.refused_connections(RefusedConnection::Tls),
         };
@@ -257,17 +279,11 @@ impl App {
             if listeners.is_empty() {
                 continue;
             }
-            let proxy = http_proxy(&conf, sidecar.clone(), is_h2c, config.limits.requests_per_connection);
-            let entrance = Entrance::new(
-                proxy,
-                Arc::clone(&streams),
-                Arc::clone(&open),
-                config.limits.head_timeout,
-                meters.clone(),
-            );
+            let proxy = http_proxy(&conf, sidecar.clone(), is_h2c, limits.requests_per_connection);
+            let entrance = Entrance::new(proxy, Arc::clone(&streams), Arc::clone(&open), bounds, meters.clone());
             let (numbers, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
-            let ending = Ending { stop: stop.subscribe(), close_idle: close_idle.subscribe() };
-            server.add_service(Doorway::new(name, entrance, listeners, wanted.seat(numbers), threads, ending)?);
+            let sockets = wanted.seat(numbers);
+            server.add_service(Doorway::new(name, entrance, listeners, sockets, threads, stop.subscribe())?);
         }
 
         let needs_facts = config.facts.exist();
@@ -295,8 +311,11 @@ impl App {
         let status = Status(Mutex::new(Some(served)));
         server.add_service(GenBackgroundService::new("status".to_owned(), Arc::new(status)));
         metrics.on_scrape({
-            let world = Arc::clone(&world);
-            move |_| world.show(clock.uptime())
+            let (world, open) = (Arc::clone(&world), Arc::clone(&open));
+            move |metrics| {
+                world.show(clock.uptime());
+                metrics.load.show(open.count(), load.in_flight());
+            }
         });
 
         let (held, failure) = (Arc::new(Held::default()), Failure::default());
@@ -325,9 +344,8 @@ impl App {
             stopping,
             metrics,
             open,
-            lame_duck: config.limits.lame_duck,
-            close_idle,
-            timeout: config.limits.shutdown_timeout,
+            lame_duck: limits.lame_duck,
+            timeout: limits.shutdown_timeout,
             end,
         };
         Ok(Self { server, addresses, world, stop, drain, failure })
@@ -398,13 +416,13 @@ fn tokens(settings: &token::Settings, cache_bytes: u64, keys: &Arc<KeySets>, met
     }
 }
 
-fn server_conf(threads: usize) -> ServerConf {
+fn server_conf(threads: usize, kept: usize) -> ServerConf {
     ServerConf {
         threads,
         // Our own drain has waited already.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
-        upstream_keepalive_pool_size: 1024,
+        upstream_keepalive_pool_size: kept,
         ..ServerConf::default()
     }
 }

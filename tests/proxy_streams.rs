@@ -516,12 +516,11 @@ fn connections_are_counted_and_one_too_many_is_closed() {
     let held: Vec<Connection> = (0..2)
         .map(|_| {
             let mut connection = system.connect();
-            connection.send(system.get("/open").bytes());
-            assert_eq!(connection.answer().unwrap().status, 200);
+            connection.send("POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
             connection
         })
         .collect();
-    assert_eq!(system.upstream.take().len(), 2);
+    system.until("both are at work", |system| system.metric("portcullis_requests_in_flight") == 2.0);
     let outcome = system.get("/open").send();
     assert!(outcome.answer.is_none() && outcome.arrived.is_empty());
     assert_eq!(system.metric(r#"portcullis_refused_connections_total{reason="too_many"}"#), 1.0);

@@ -30,6 +30,9 @@ use crate::telemetry::{Metrics, UpgradeResult};
 /// The longest that the end waits for facts to be written to disk.
 const LAST_WRITE: Duration = Duration::from_secs(10);
 
+/// The time between two looks for connections that wait for a request.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Stops a running sidecar from elsewhere in the process.
 #[derive(Debug, Clone)]
 pub struct Stop(watch::Sender<bool>);
@@ -60,7 +63,6 @@ pub(super) struct Drain {
     pub(super) metrics: Arc<Metrics>,
     pub(super) open: Arc<OpenConnections>,
     pub(super) lame_duck: Duration,
-    pub(super) close_idle: watch::Sender<bool>,
     pub(super) timeout: Duration,
     pub(super) end: watch::Sender<bool>,
 }
@@ -147,11 +149,13 @@ impl Drain {
         }
     }
 
-    /// Has those go, after a while, that wait for a request. Is never over.
+    /// Has those go that have waited for a request for a while, since it was asked to stop or since their last one. Is never over.
     async fn close_idle_ones(&self) {
         tokio::time::sleep(self.lame_duck).await;
-        self.close_idle.send_replace(true);
-        pending().await
+        loop {
+            self.open.let_go(self.lame_duck);
+            tokio::time::sleep(LOOK).await;
+        }
     }
 }
 

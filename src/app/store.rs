@@ -87,6 +87,7 @@ pub async fn open(
     clock: Arc<dyn Clock>,
     metrics: Arc<StoreMetrics>,
 ) -> Result<Store, StoreAppError> {
+    super::descriptors::raise();
     let is_shared = !config.database.starts_with("sqlite:");
     let issuer = config.issuer.as_ref().map(|settings| signing(settings, is_shared)).transpose()?.map(Arc::new);
     let settings = Settings {

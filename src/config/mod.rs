@@ -5,6 +5,7 @@
 
 mod facts;
 pub mod issuer;
+mod limits;
 mod listeners;
 mod raw;
 mod restart;
@@ -16,7 +17,6 @@ mod upstreams;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -34,6 +34,7 @@ use crate::wire::Revocation;
 use crate::yaml::{self, Node, Placed, Problem, Problems};
 
 pub use self::facts::{Facts, Origin, Store, Workos};
+pub use self::limits::Limits;
 pub use self::restart::BuiltIn;
 pub use self::tests_in_file::{Expectation, RuleTest};
 
@@ -81,21 +82,6 @@ pub struct Upgrade {
     pub socket: PathBuf,
     /// The longest that either waits for the other.
     pub timeout: Duration,
-}
-
-/// Limits that are kept below the proxy.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Time to send a request head.
-    pub head_timeout: Duration,
-    /// Connections open at once.
-    pub connections: usize,
-    /// Requests on one connection.
-    pub requests_per_connection: Option<u32>,
-    /// Time that connections without a request stay open once it is to stop.
-    pub lame_duck: Duration,
-    /// Time that requests in flight have to finish.
-    pub shutdown_timeout: Duration,
 }
 
 /// What configuration may take from its environment.
@@ -238,13 +224,7 @@ impl Reader<'_> {
             csrf_origins: csrf.origins,
             tests,
             log,
-            limits: Limits {
-                head_timeout: limits.head_timeout.0,
-                connections: limits.connections,
-                requests_per_connection: limits.requests_per_connection,
-                lame_duck: limits.lame_duck.0,
-                shutdown_timeout: limits.shutdown_timeout.0,
-            },
+            limits: Limits::from(&limits),
             threads,
             built_in: BuiltIn::of(self.document),
         })
@@ -308,22 +288,6 @@ impl Reader<'_> {
                 Err(problem) => self.problems.push(problem),
             },
         }
-    }
-
-    fn limits(&mut self) -> raw::Limits {
-        let limits: raw::Limits = self.part("limits").unwrap_or_default();
-        let nothing_passes = [
-            ("head", limits.head.0 == 0),
-            ("header_fields", limits.header_fields == 0),
-            ("target", limits.target.0 == 0),
-            ("head_timeout", limits.head_timeout.0.is_zero()),
-            ("connections", limits.connections == 0),
-            ("requests_per_connection", limits.requests_per_connection == Some(0)),
-        ];
-        for (key, _) in nothing_passes.iter().filter(|(_, is_zero)| *is_zero) {
-            self.problem_at("limits", format!("`{key}` is 0: nothing could pass"));
-        }
-        limits
     }
 
     fn rules(
@@ -446,6 +410,7 @@ impl Reader<'_> {
         };
         let client_timeout = Some(limits.client_timeout.0).filter(|timeout| !timeout.is_zero());
         let patience = Patience { client_timeout, body_rate: limits.body_rate };
-        Some(proxy::Settings { head, headers: headers?, trusted_proxies, patience })
+        let max_body = limits.max_body.0;
+        Some(proxy::Settings { head, headers: headers?, trusted_proxies, patience, max_body })
     }
 }

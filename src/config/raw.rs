@@ -279,8 +279,12 @@ pub(super) struct Limits {
     pub client_timeout: Span,
     /// Bytes of a body a second, on average, once that time is over; 0 = any.
     pub body_rate: u32,
-    /// Connections open at once.
+    /// Bytes of a request body, streamed or read; 0 = any. A route may say otherwise.
+    pub max_body: Size,
+    /// Connections open at once. At the limit the one that has been idle for longest makes room.
     pub connections: usize,
+    /// Requests in flight at once, over all connections; as many as connections when absent.
+    pub requests: Option<usize>,
     /// Requests on one connection before it is closed.
     pub requests_per_connection: Option<u32>,
     /// Time that connections without a request stay open after the signal to stop; the answer to their next request is the last.
@@ -289,6 +293,8 @@ pub(super) struct Limits {
     pub shutdown_timeout: Span,
     /// Memory for verified tokens.
     pub token_cache: Size,
+    /// Memory of the whole process; near it, further work is refused. Not looked at when absent.
+    pub memory: Option<Size>,
 }
 
 impl Default for Limits {
@@ -300,11 +306,14 @@ impl Default for Limits {
             head_timeout: Span(Duration::from_secs(10)),
             client_timeout: Span(Duration::from_secs(30)),
             body_rate: 100,
+            max_body: Size(0),
             connections: 10_000,
+            requests: None,
             requests_per_connection: None,
             lame_duck: Span(Duration::from_secs(5)),
             shutdown_timeout: Span(Duration::from_secs(30)),
             token_cache: Size(64 * 1024 * 1024),
+            memory: None,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use tokio::sync::watch;
 
-use super::Gate;
+use super::{Gate, Trace};
 use crate::rules::{Route, RouteTable};
 use crate::telemetry::{Metrics, RouteMeters};
 use crate::token::{self, CredentialSource, KeySets, TokenVerifier};
@@ -87,6 +87,16 @@ impl Gate {
     pub fn replace(&self, rules: Rules, tokens: Tokens) {
         self.in_force.store(Arc::new(InForce { rules, tokens }));
         self.replaced.send_replace(());
+    }
+
+    /// Forgets every remembered verification: the next one of each token is done anew.
+    pub fn forget_verified(&self) {
+        self.in_force.load().tokens.verifier.forget();
+    }
+
+    /// Has `trace` count for the rules in force, for a request that is refused before it is judged.
+    pub fn begin(&self, trace: &mut Trace) {
+        trace.in_force = Some(self.in_force.load_full());
     }
 
     /// The key sets in force.

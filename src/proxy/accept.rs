@@ -15,7 +15,7 @@ use pingora::proxy::ProxyHttp;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::buffered::Buffered;
@@ -24,15 +24,6 @@ use super::listen::Listener;
 use crate::socket::Socket;
 use crate::socket::accept::Acceptor;
 
-/// When connections are to end.
-#[derive(Debug, Clone)]
-pub struct Ending {
-    /// No more are accepted, and each answer is the last one of its connection.
-    pub stop: ShutdownWatch,
-    /// Those that wait for a request are closed.
-    pub close_idle: watch::Receiver<bool>,
-}
-
 /// The Pingora service behind some listeners: accepts connections until it is told to stop, and ends when the last one has.
 pub struct Doorway<P> {
     name: &'static str,
@@ -40,7 +31,7 @@ pub struct Doorway<P> {
     /// TLS of each listener, and that it is not closed yet.
     doors: Vec<(Option<Arc<TlsAcceptor>>, Door)>,
     sockets: Option<oneshot::Receiver<Vec<Socket>>>,
-    ending: Ending,
+    stop: ShutdownWatch,
     threads: usize,
 }
 
@@ -49,7 +40,8 @@ where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync,
 {
-    /// A service that leads from `listeners` through `entrance`, on `threads` threads, once their `sockets` are there, in the same order.
+    /// A service that leads from `listeners` through `entrance`, on `threads` threads, once their `sockets` are there, in the same order,
+    /// until `stop` turns true; then each answer is the last one of its connection.
     ///
     /// # Errors
     /// Pingora's error when TLS cannot be set up.
@@ -59,14 +51,14 @@ where
         listeners: Vec<Listener>,
         sockets: oneshot::Receiver<Vec<Socket>>,
         threads: usize,
-        ending: Ending,
+        stop: ShutdownWatch,
     ) -> pingora::Result<Self> {
         let door = |listener: Listener| {
             let tls = listener.tls.map(|tls| tls.acceptor().map(Arc::new)).transpose()?;
             Ok((tls, entrance.door()))
         };
         let doors = listeners.into_iter().map(door).collect::<pingora::Result<_>>()?;
-        Ok(Self { name, entrance: Arc::new(entrance), doors, sockets: Some(sockets), ending, threads })
+        Ok(Self { name, entrance: Arc::new(entrance), doors, sockets: Some(sockets), stop, threads })
     }
 }
 
@@ -79,7 +71,7 @@ where
     async fn start_service(&mut self, _: Option<ListenFds>, _: ShutdownWatch, _: usize) {
         let doors = std::mem::take(&mut self.doors);
         let Some(sockets) = self.sockets.take() else { return };
-        let mut stop = self.ending.stop.clone();
+        let mut stop = self.stop.clone();
         let sockets = tokio::select! {
             sockets = sockets => sockets.unwrap_or_default(),
             // Told before there was anything to accept from.
@@ -88,20 +80,10 @@ where
         let mut loops = JoinSet::new();
         for ((tls, door), socket) in doors.into_iter().zip(sockets) {
             let Some(socket) = listen(socket) else { continue };
-            let way = Way { entrance: Arc::clone(&self.entrance), tls, stop: self.ending.stop.clone() };
+            let way = Way { entrance: Arc::clone(&self.entrance), tls, stop: self.stop.clone() };
             loops.spawn(way.accept(Acceptor::new(socket), door));
         }
-        let (mut close_idle, entrance) = (self.ending.close_idle.clone(), Arc::clone(&self.entrance));
-        let idle = async move {
-            if close_idle.wait_for(|close| *close).await.is_ok() {
-                entrance.close_idle().await;
-            }
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = async { while loops.join_next().await.is_some() {} } => {}
-            () = idle => {}
-        }
+        while loops.join_next().await.is_some() {}
     }
 
     fn name(&self) -> &str {

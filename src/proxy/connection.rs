@@ -3,7 +3,9 @@
 //! Pingora reads and parses a request before it calls any hook, with a time limit per read, so a client that sends one byte a
 //! minute is never stopped. The wrapper sits below the parser and counts from the first byte of a head to its last.
 
+mod conduct;
 mod guarded;
+mod head;
 mod open;
 mod progress;
 
@@ -20,17 +22,18 @@ use self::guarded::GuardedStream;
 use super::exchange::Supervised;
 use super::streams::Streams;
 
+pub use self::guarded::Bounds;
 pub use self::open::OpenConnections;
-pub(super) use self::open::{Door, Place};
 pub use self::progress::{head_complete, request_done, switching_to_websocket};
 
-pub(super) use self::progress::Line;
+pub(super) use self::open::{Door, Place};
+pub(super) use self::progress::{AtWork, Line};
 
 /// What is behind our listeners: admits connections, wraps their streams, hands them to the proxy.
 pub struct Entrance<P> {
     proxy: Arc<Supervised<P>>,
     open: Arc<OpenConnections>,
-    head_timeout: Duration,
+    bounds: Bounds,
     meters: ConnectionMeters,
 }
 
@@ -41,6 +44,12 @@ pub struct ConnectionMeters {
     pub refused: IntCounter,
     /// Connections closed because a request head took too long.
     pub head_timeouts: IntCounter,
+    /// Connections closed because a request head was too large to be looked at.
+    pub heads_too_large: IntCounter,
+    /// HTTP/2 connections closed because of too many frames that cost work and bring none.
+    pub floods: IntCounter,
+    /// Idle connections closed so that another could come in.
+    pub made_room: IntCounter,
     /// Connections that ended in the middle of a request head, or with one that the parser refused.
     pub malformed: IntCounter,
     /// Connections that ended before their TLS handshake did, or with one that took too long.
@@ -48,16 +57,15 @@ pub struct ConnectionMeters {
 }
 
 impl<P> Entrance<P> {
-    /// An entrance to `proxy` that gives a client `head_timeout` to send each request head, and has exchanges that last watched by
-    /// `streams`.
+    /// An entrance to `proxy` that holds clients to `bounds`, and has exchanges that last watched by `streams`.
     pub fn new(
         proxy: HttpProxy<P>,
         streams: Arc<Streams>,
         open: Arc<OpenConnections>,
-        head_timeout: Duration,
+        bounds: Bounds,
         meters: ConnectionMeters,
     ) -> Self {
-        Self { proxy: Arc::new(Supervised::new(proxy, streams)), open, head_timeout, meters }
+        Self { proxy: Arc::new(Supervised::new(proxy, streams)), open, bounds, meters }
     }
 }
 
@@ -68,7 +76,7 @@ where
 {
     /// Time to send a request head, and before that for the TLS handshake.
     pub(super) fn head_timeout(&self) -> Duration {
-        self.head_timeout
+        self.bounds.head_timeout
     }
 
     /// The counters.
@@ -92,13 +100,10 @@ where
 
     /// Serves a connection to its end. Once `stop` is true, each answer is the last one on its connection.
     pub(super) async fn welcome(&self, place: Place, stream: Stream, stop: &ShutdownWatch) {
-        let guarded = GuardedStream::new(stream, self.head_timeout, self.meters.clone());
-        self.proxy.process_new(Box::new(guarded), stop).await;
+        let mut guarded = GuardedStream::new(stream, Arc::clone(place.progress()), self.bounds, self.meters.clone());
+        if guarded.begins().await {
+            self.proxy.process_new(Box::new(guarded), stop).await;
+        }
         drop(place);
-    }
-
-    /// Closes the connections that wait for a request.
-    pub(super) async fn close_idle(&self) {
-        self.proxy.cleanup().await;
     }
 }

@@ -1,11 +1,12 @@
 //! Door 1: the reverse proxy, on Pingora. The phases of one request, in order:
 //!
 //! ```text
-//! accept       the accept loops: connection cap, TLS handshakes, the end of them
-//! connection   the client's socket: deadline for every request head
+//! accept       the accept loops: TLS handshakes, the end of them
+//! connection   the client's socket: connection cap, deadline and size of every request head, floods
 //! intake       the head has one reading only, or 400/414/431
 //! gate         route, token, facts, decision: a Forward with a permit, or a denial
 //! respond      the one table from a denial to an answer
+//! load         how much is done at once; above it 503
 //! exchange     a permitted request as it goes on; streams: those that last, decided again and cut
 //! upstream     peers, time limits, TLS, balancing
 //! headers      forged headers out, verified ones in; the judged target, byte for byte
@@ -14,12 +15,14 @@
 //! Pingora forwards whatever `request_filter` does not answer, so the lock is in [`Sidecar::upstream_peer`]: no [`Forward`], no peer.
 
 pub mod accept;
+mod body;
 mod buffered;
 pub mod connection;
 mod exchange;
 pub mod headers;
 pub mod intake;
 pub mod listen;
+pub mod load;
 pub mod patience;
 pub mod respond;
 pub mod streams;
@@ -33,7 +36,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::HeaderValue;
 use ipnet::IpNet;
@@ -50,12 +53,10 @@ use crate::telemetry::{DecisionLog, Entry, Metrics, Outcome};
 use self::exchange::{Exchange, Request};
 use self::headers::{HeaderPolicy, Peer};
 use self::intake::HeadLimits;
+use self::load::{InFlight, Load};
 use self::patience::{Patience, Upload};
 use self::respond::Answer;
 use self::upstream::Upstream;
-
-/// How long a client may take to send a body that a rule reads.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the proxy needs to know besides the rules.
 #[derive(Debug, Clone)]
@@ -68,6 +69,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Bounds on slow clients.
     pub patience: Patience,
+    /// The largest body that is let through where the rule does not say, bytes; 0 = any.
+    pub max_body: u64,
 }
 
 /// The proxy: one for all requests. Clones share everything.
@@ -78,6 +81,7 @@ pub struct Sidecar {
     upstreams: Arc<[Upstream]>,
     metrics: Arc<Metrics>,
     log: Arc<DecisionLog>,
+    load: Arc<Load>,
 }
 
 /// One request on its way through.
@@ -90,6 +94,7 @@ pub struct Passage {
     upstream_status: Option<u16>,
     attempts: usize,
     upload: Option<Upload>,
+    in_flight: Option<InFlight>,
 }
 
 /// How far it is.
@@ -112,8 +117,26 @@ impl Sidecar {
         upstreams: Vec<Upstream>,
         metrics: Arc<Metrics>,
         log: Arc<DecisionLog>,
+        load: Arc<Load>,
     ) -> Self {
-        Self { settings: Arc::new(settings), gate, upstreams: upstreams.into(), metrics, log }
+        Self { settings: Arc::new(settings), gate, upstreams: upstreams.into(), metrics, log, load }
+    }
+
+    /// Decides one request, if there is room for it.
+    async fn admit(&self, session: &mut Session, passage: &mut Passage) -> Result<(Forward, Request), Denial> {
+        self.gate.begin(&mut passage.trace);
+        let in_flight = self.load.begin().map_err(|why| Denial::because(DenyReason::Overloaded, why))?;
+        passage.in_flight = Some(in_flight);
+        let (forward, request) = self.judge(session, &mut passage.trace).await?;
+        if self.most(&forward).is_some_and(|most| body::announced(session.req_header()) > most) {
+            return Err(Denial::because(DenyReason::BodyTooLarge, "the body is larger than the route lets through"));
+        }
+        Ok((forward, request))
+    }
+
+    /// The most bytes that the body of a permitted request may have; `None` = any number.
+    fn most(&self, forward: &Forward) -> Option<u64> {
+        Some(forward.max_body().unwrap_or(self.settings.max_body)).filter(|most| *most > 0)
     }
 
     /// Decides one request.
@@ -131,7 +154,7 @@ impl Sidecar {
             Verdict::Refuse(denial) => return Err(denial),
             Verdict::ReadBody { limit } => limit,
         };
-        let body = read_body(session, limit).await?;
+        let body = body::read(session, limit).await?;
         let request = RequestView { body: Some(&body), ..intake::read(session, &self.settings.head)? };
         match self.gate.check(&request, trace).await {
             Verdict::Forward(forward) => Ok((forward, Request::of(&request, Some(body.clone())))),
@@ -170,40 +193,6 @@ impl Sidecar {
     }
 }
 
-/// Reads a whole body of at most `limit` bytes; Pingora keeps it and sends the same bytes to the upstream.
-async fn read_body(session: &mut Session, limit: usize) -> Result<Bytes, Denial> {
-    let too_large = || Denial::because(DenyReason::BodyTooLarge, "the body is larger than the route reads");
-    let request = session.req_header();
-    let announced = request.headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if announced.is_some_and(|length| length.parse::<usize>().map_or(true, |length| length > limit)) {
-        return Err(too_large());
-    }
-    if request.headers.contains_key(http::header::EXPECT) && request.version < http::Version::HTTP_2 {
-        let written = session.as_downstream_mut().write_continue_response().await;
-        written.map_err(|_| Denial::because(DenyReason::Timeout, "the client left before its body was asked for"))?;
-    }
-    session.enable_retry_buffering();
-    let mut body = BytesMut::new();
-    let read = async {
-        while let Some(chunk) = session.read_request_body().await? {
-            body.extend_from_slice(&chunk);
-            if body.len() > limit {
-                break;
-            }
-        }
-        Ok::<(), Box<Error>>(())
-    };
-    match tokio::time::timeout(BODY_DEADLINE, read).await {
-        Err(_) => return Err(Denial::because(DenyReason::Timeout, "the body did not arrive in time")),
-        Ok(Err(_)) => return Err(Denial::because(DenyReason::BadRequest, "the body could not be read")),
-        Ok(Ok(())) => {}
-    }
-    if body.len() > limit || session.retry_buffer_truncated() {
-        return Err(too_large());
-    }
-    Ok(body.freeze())
-}
-
 #[async_trait]
 impl ProxyHttp for Sidecar {
     type CTX = Passage;
@@ -218,6 +207,7 @@ impl ProxyHttp for Sidecar {
             upstream_status: None,
             attempts: 0,
             upload: None,
+            in_flight: None,
         }
     }
 
@@ -228,7 +218,10 @@ impl ProxyHttp for Sidecar {
     async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> pingora::Result<bool> {
         connection::head_complete(session);
         self.settings.patience.apply(session);
-        let judged = AssertUnwindSafe(self.judge(session, &mut passage.trace)).catch_unwind().await;
+        if self.load.lets_go() {
+            session.set_keepalive(None);
+        }
+        let judged = AssertUnwindSafe(self.admit(session, passage)).catch_unwind().await;
         let judged = judged.unwrap_or_else(|_| Err(Denial::because(DenyReason::Internal, "a panic while deciding")));
         self.metrics.decision_duration.observe(passage.started.elapsed().as_secs_f64());
         let denial = match judged {
@@ -288,7 +281,11 @@ impl ProxyHttp for Sidecar {
         _: bool,
         passage: &mut Passage,
     ) -> pingora::Result<()> {
-        let upload = passage.upload.get_or_insert_with(|| Upload::begin(session));
+        let State::Permitted(forward) = &passage.state else {
+            return Err(Error::explain(ErrorType::HTTPStatus(500), "nothing permits this body"));
+        };
+        let most = || self.most(forward);
+        let upload = passage.upload.get_or_insert_with(|| Upload::begin(session, most()));
         self.settings.patience.heed(upload, body.as_ref().map_or(0, Bytes::len))
     }
 
@@ -394,6 +391,7 @@ fn failure(error: &Error) -> DenyReason {
         }
         ErrorSource::Upstream => DenyReason::UpstreamUnreachable,
         ErrorSource::Downstream if timed_out => DenyReason::Timeout,
+        ErrorSource::Downstream if *error.etype() == patience::TOO_LARGE => DenyReason::BodyTooLarge,
         ErrorSource::Downstream => DenyReason::BadRequest,
         ErrorSource::Internal | ErrorSource::Unset => DenyReason::Internal,
     }

@@ -14,6 +14,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::load::LoadGauges;
 use super::meters::{RouteMeter, TokenCacheMeters};
 use super::streams::{RevocationGauges, StreamMeters};
 use crate::domain::{Anomalies, Revision, TokenFault};
@@ -68,6 +69,8 @@ pub struct Metrics {
     pub revocations: RevocationGauges,
     /// `portcullis_streams_open` and `portcullis_streams_cut_total`.
     pub streams: StreamMeters,
+    /// `portcullis_connections_open` and `portcullis_requests_in_flight`.
+    pub load: LoadGauges,
     /// `portcullis_degraded_decisions_total`: served on facts older than five seconds, within the bound.
     pub degraded_decisions: IntCounter,
     /// `portcullis_organizations_evicted_total`: residents that had to make room.
@@ -179,6 +182,10 @@ pub enum RefusedConnection {
     TooSlow,
     /// More connections than are served at once.
     TooMany,
+    /// Nothing was asked on it, and another needed the room.
+    MadeRoom,
+    /// HTTP/2 frames that cost work and bring none.
+    Flood,
     /// The TLS handshake failed.
     Tls,
 }
@@ -290,6 +297,7 @@ impl Metrics {
             },
             revocations: RevocationGauges::new(&to)?,
             streams: StreamMeters::new(&to)?,
+            load: LoadGauges::new(&to)?,
             min_revisions: to.counters(
                 "portcullis_min_revision_total",
                 "Requests that asked for newer facts than were in force, or for those of another history.",
@@ -404,6 +412,8 @@ impl Metrics {
             RefusedConnection::HeaderTimeout => "header_timeout",
             RefusedConnection::TooSlow => "too_slow",
             RefusedConnection::TooMany => "too_many",
+            RefusedConnection::MadeRoom => "made_room",
+            RefusedConnection::Flood => "flood",
             RefusedConnection::Tls => "tls",
         };
         self.refused_connections.with_label_values(&[reason])

@@ -4,6 +4,7 @@
 //! writer thread through a bounded queue, and dropped and counted when it is full.
 
 mod line;
+mod load;
 mod log;
 mod meters;
 mod metrics;
@@ -14,6 +15,7 @@ mod store;
 mod streams;
 
 pub use line::Format;
+pub use load::LoadGauges;
 pub use log::{DecisionLog, Entry, LogSettings};
 pub use meters::{RouteMeter, RouteMeters, TokenCacheMeters};
 pub use metrics::{

@@ -260,9 +260,11 @@ async fn http2(stream: TcpStream, address: SocketAddr, tally: &Tally) -> Result<
         let answer = sender.try_send_request(request(Kind::Http2, address, format!("http://{address}{path}")));
         let answer = match tokio::time::timeout(LONGEST, answer).await? {
             Ok(answer) => answer,
-            // Never sent: the server has said goodbye meanwhile.
-            Err(mut error) if error.take_message().is_some() => return Ok(Ended::Told),
-            Err(error) => return Err(error.into_error().into()),
+            Err(mut error) => match error.take_message() {
+                // Never sent: the server has said goodbye meanwhile.
+                Some(_) => return Ok(Ended::Told),
+                None => return Err(error.into_error().into()),
+            },
         };
         judge(Kind::Http2, answer, expected).await?;
         tally.count(Kind::Http2);

@@ -1,8 +1,8 @@
-//! A client's stream with a deadline for every request head.
+//! A client's stream: what is read from it is held against the bounds before anybody parses it.
 
 use std::any::Any;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,16 +22,38 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
 
 use super::ConnectionMeters;
+use super::conduct::Conduct;
+use super::head::ArrivingHead;
 use super::progress::Progress;
 use crate::proxy::websocket::Frames;
 
 /// How an HTTP/2 connection begins (RFC 9113 §3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0";
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// What a client that is too slow is told before the connection closes.
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
-/// A client's stream with a deadline for every request head.
+/// What a client is told whose request head is too large to be looked at.
+const HEADERS_TOO_LARGE: &[u8] =
+    b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// How an HTTP/2 client is told that its connection ends (RFC 9113 §7): because another needs the room, and because it went too far.
+const NO_ERROR: u8 = 0;
+const ENHANCE_YOUR_CALM: u8 = 11;
+
+/// How long what a client goes on sending is read and thrown away: closing on unread bytes would take back what it was told last.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What every client has to keep to.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Time to send a request head.
+    pub head_timeout: Duration,
+    /// Bytes of a head that is not complete yet.
+    pub head_bytes: usize,
+}
+
+/// A client's stream with a deadline and a size for every request head, and a bound on what costs work and brings none.
 pub(super) struct GuardedStream {
     inner: Stream,
     digest: Arc<ProxyDigest>,
@@ -40,10 +62,13 @@ pub(super) struct GuardedStream {
     frames: Option<Box<Frames>>,
     seen: u32,
     head: Head,
+    arriving: ArrivingHead,
     /// How many bytes of the HTTP/2 preface a new connection began with; it may come in pieces.
     preface: usize,
+    /// What goes on over an HTTP/2 connection.
+    conduct: Option<Box<Conduct>>,
     deadline: Option<Pin<Box<Sleep>>>,
-    timeout: Duration,
+    bounds: Bounds,
     meters: ConnectionMeters,
 }
 
@@ -75,11 +100,13 @@ enum Head {
     Begun,
     /// HTTP/2: heads are frames among others.
     Frames,
+    /// There will be none: the client was told why.
+    Refused,
 }
 
 impl GuardedStream {
-    pub(super) fn new(inner: Stream, timeout: Duration, meters: ConnectionMeters) -> Self {
-        let progress = Arc::new(Progress::default());
+    pub(super) fn new(inner: Stream, progress: Arc<Progress>, bounds: Bounds, meters: ConnectionMeters) -> Self {
+        progress.waits();
         let user_data: Box<dyn Any + Send + Sync> = Box::new(Arc::clone(&progress));
         // The response of a proxy digest belongs to CONNECT tunnels; only the user data is of use here.
         let response = ResponseHeader::from(http::Response::new(()).into_parts().0);
@@ -91,46 +118,118 @@ impl GuardedStream {
             frames: None,
             seen: 0,
             head: Head::First,
+            arriving: ArrivingHead::default(),
             preface: 0,
+            conduct: None,
             deadline: None,
-            timeout,
+            bounds,
             meters,
         }
+    }
+
+    /// Waits for the first byte of a new connection. `false`: there will be none. Where that cannot be seen, nothing is waited for.
+    pub(super) async fn begins(&mut self) -> bool {
+        self.try_peek(&mut [0]).await.is_ok()
     }
 
     /// Whether a head is due that has not come in time; arms the timer on first call.
     fn poll_overdue(&mut self, context: &mut Context<'_>) -> Poll<()> {
         match self.head {
             Head::First | Head::Begun => {
-                let timeout = self.timeout;
+                let timeout = self.bounds.head_timeout;
                 self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout))).as_mut().poll(context)
             }
-            Head::Idle | Head::Frames => Poll::Pending,
+            Head::Idle | Head::Frames | Head::Refused => Poll::Pending,
         }
     }
 
-    /// What a new connection carries, after `received`, which is not empty, came next.
-    fn begun_with(&mut self, received: &[u8]) -> Head {
-        let missing = HTTP2_PREFACE.get(self.preface..).unwrap_or_default();
-        let known = missing.len().min(received.len());
-        if received.get(..known) != missing.get(..known) {
-            return Head::Begun;
+    /// What the connection carries after `received`, which is not empty, came next.
+    fn follow(&mut self, received: &[u8]) -> Result<(), Refusal> {
+        if self.head == Head::First {
+            let missing = HTTP2_PREFACE.get(self.preface..).unwrap_or_default();
+            let known = missing.len().min(received.len());
+            if received.get(..known) == missing.get(..known) {
+                self.preface += known;
+                if self.preface < HTTP2_PREFACE.len() {
+                    return Ok(());
+                }
+                self.head = Head::Frames;
+                let frames = received.get(known..).unwrap_or_default();
+                let is_within = self.conduct.insert(Box::new(Conduct::new())).received(frames);
+                return is_within.then_some(()).ok_or(Refusal::Flood);
+            }
+            // It was the beginning of a head, whatever that is.
+            let begun = HTTP2_PREFACE.get(..self.preface).unwrap_or_default();
+            self.arriving.take(begun, self.bounds.head_bytes);
         }
-        self.preface += known;
-        if self.preface == HTTP2_PREFACE.len() { Head::Frames } else { Head::First }
+        if let Some(conduct) = &mut self.conduct {
+            return conduct.received(received).then_some(()).ok_or(Refusal::Flood);
+        }
+        if self.head == Head::Idle {
+            // Whoever is in the middle of something is not the one who has waited longest.
+            self.progress.waits();
+        }
+        self.head = Head::Begun;
+        self.arriving.take(received, self.bounds.head_bytes).then_some(()).ok_or(Refusal::HeadTooLarge)
+    }
+
+    /// Tells the client why there will be nothing more: one attempt, since one that does not read either gets the close alone.
+    fn refuse(&mut self, refusal: Refusal, context: &mut Context<'_>) -> io::Error {
+        self.head = Head::Refused;
+        self.deadline = None;
+        let (counter, said, kind) = match refusal {
+            Refusal::Late => (Some(&self.meters.head_timeouts), REQUEST_TIMEOUT, io::ErrorKind::TimedOut),
+            Refusal::HeadTooLarge => {
+                (Some(&self.meters.heads_too_large), HEADERS_TOO_LARGE, io::ErrorKind::InvalidData)
+            }
+            Refusal::Ends => (None, &[][..], io::ErrorKind::ConnectionAborted),
+            Refusal::Flood => (Some(&self.meters.floods), &[][..], io::ErrorKind::InvalidData),
+            Refusal::MakesRoom => (Some(&self.meters.made_room), &[][..], io::ErrorKind::ConnectionAborted),
+        };
+        if let Some(counter) = counter {
+            counter.inc();
+        }
+        let code = if refusal == Refusal::Flood { ENHANCE_YOUR_CALM } else { NO_ERROR };
+        let goaway = self.conduct.as_ref().and_then(|conduct| conduct.goaway(code));
+        let said = goaway.as_ref().map_or(said, |frame| &frame[..]);
+        if !said.is_empty() {
+            let _ = Pin::new(&mut self.inner).poll_write(context, said);
+            let _ = Pin::new(&mut self.inner).poll_shutdown(context);
+        }
+        io::Error::new(kind, refusal.text())
+    }
+
+    /// Throws away what still comes, for a while.
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut scratch = [0; 4096];
+        loop {
+            let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(LINGER)));
+            if deadline.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            let mut unread = ReadBuf::new(&mut scratch);
+            match ready!(Pin::new(&mut self.inner).poll_read(context, &mut unread)) {
+                Ok(()) if !unread.filled().is_empty() => {}
+                _ => return Poll::Ready(()),
+            }
+        }
     }
 
     /// Follows what was written, of what was to be, for the end of its last frame.
     fn follow_frames<'b>(&mut self, written: usize, buffers: impl IntoIterator<Item = &'b [u8]>) {
-        if !self.progress.is_switching.load(Ordering::Acquire) {
+        let is_switching = self.progress.is_switching.load(Ordering::Acquire);
+        if !is_switching && self.conduct.is_none() {
             return;
         }
-        let frames = self.frames.get_or_insert_with(|| Box::new(Frames::new()));
         let mut left = written;
         for buffer in buffers {
             let passed = buffer.get(..left.min(buffer.len())).unwrap_or_default();
-            frames.pass(passed);
             left -= passed.len();
+            if let Some(conduct) = &mut self.conduct {
+                conduct.sent(passed);
+            } else {
+                self.frames.get_or_insert_with(|| Box::new(Frames::new())).pass(passed);
+            }
         }
     }
 
@@ -139,6 +238,7 @@ impl GuardedStream {
         if step != self.seen {
             self.seen = step;
             self.deadline = None;
+            self.arriving = ArrivingHead::default();
             if self.head != Head::Frames {
                 self.head = Head::Idle;
             }
@@ -154,6 +254,10 @@ impl AsyncRead for GuardedStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.head == Head::Refused {
+            ready!(this.poll_linger(context));
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client was refused")));
+        }
         if !this.follow_progress() {
             return Pin::new(&mut this.inner).poll_read(context, buffer);
         }
@@ -161,27 +265,63 @@ impl AsyncRead for GuardedStream {
         match Pin::new(&mut this.inner).poll_read(context, buffer) {
             Poll::Ready(result) => {
                 let received = buffer.filled().get(filled..).unwrap_or_default();
-                this.head = match this.head {
-                    head if received.is_empty() || head == Head::Frames => head,
-                    Head::First => this.begun_with(received),
-                    _ => Head::Begun,
-                };
+                if let Err(refusal) = if received.is_empty() { Ok(()) } else { this.follow(received) } {
+                    buffer.set_filled(filled);
+                    let error = this.refuse(refusal, context);
+                    ready!(this.poll_linger(context));
+                    return Poll::Ready(Err(error));
+                }
                 Poll::Ready(result)
+            }
+            Poll::Pending if this.progress.is_to_go(context.waker()) => {
+                Poll::Ready(Err(this.refuse(Refusal::of(&this.progress), context)))
             }
             Poll::Pending => {
                 ready!(this.poll_overdue(context));
-                this.meters.head_timeouts.inc();
-                this.head = Head::Idle;
-                // One attempt: a client that does not read either gets the close alone.
-                let _ = Pin::new(&mut this.inner).poll_write(context, REQUEST_TIMEOUT);
-                Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the request head took too long")))
+                Poll::Ready(Err(this.refuse(Refusal::Late, context)))
             }
+        }
+    }
+}
+
+/// Why a connection ends here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// The head did not come in time.
+    Late,
+    /// It is larger than any that is looked at.
+    HeadTooLarge,
+    /// Too many frames that bring nothing.
+    Flood,
+    /// Another needs the room.
+    MakesRoom,
+    /// Everything ends.
+    Ends,
+}
+
+impl Refusal {
+    /// Why a connection leaves that nothing is being done for.
+    fn of(progress: &Progress) -> Self {
+        if progress.is_ending() { Self::Ends } else { Self::MakesRoom }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Late => "the request head took too long",
+            Self::HeadTooLarge => "the request head is too large",
+            Self::Flood => "too many frames that bring nothing",
+            Self::MakesRoom => "an idle connection made room for another",
+            Self::Ends => "an idle connection was closed at the end",
         }
     }
 }
 
 impl AsyncWrite for GuardedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.head == Head::Refused {
+            // The last word was said, and nobody waits for more.
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
         self.follow_frames(written, [bytes]);
         Poll::Ready(Ok(written))
@@ -200,6 +340,9 @@ impl AsyncWrite for GuardedStream {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.head == Head::Refused {
+            return Poll::Ready(Ok(buffers.iter().map(|buffer| buffer.len()).sum()));
+        }
         let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(context, buffers))?;
         self.follow_frames(written, buffers.iter().map(|buffer| &**buffer));
         Poll::Ready(Ok(written))
@@ -240,12 +383,24 @@ impl Ssl for GuardedStream {
 #[async_trait]
 impl Peek for GuardedStream {
     async fn try_peek(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
-        match tokio::time::timeout(self.timeout, self.inner.try_peek(buffer)).await {
+        let Self { inner, deadline, progress, bounds, .. } = self;
+        let refusal = {
+            let mut peek = inner.try_peek(buffer);
+            poll_fn(|context| {
+                if let Poll::Ready(peeked) = peek.as_mut().poll(context) {
+                    return Poll::Ready(Ok(peeked));
+                }
+                if progress.is_to_go(context.waker()) {
+                    return Poll::Ready(Err(Refusal::of(progress)));
+                }
+                let deadline = deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(bounds.head_timeout)));
+                deadline.as_mut().poll(context).map(|()| Err(Refusal::Late))
+            })
+            .await
+        };
+        match refusal {
             Ok(peeked) => peeked,
-            Err(_) => {
-                self.meters.head_timeouts.inc();
-                Err(io::Error::new(io::ErrorKind::TimedOut, "nothing was sent in time"))
-            }
+            Err(refusal) => Err(poll_fn(|context| Poll::Ready(self.refuse(refusal, context))).await),
         }
     }
 }

@@ -2,11 +2,13 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::{Duration, Instant};
 
-use pingora::protocols::Stream;
+use futures_util::task::AtomicWaker;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::{Digest, Stream};
 use pingora::proxy::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -15,11 +17,25 @@ use crate::proxy::websocket::POLICY_VIOLATION;
 /// The longest that a client has to take in the last frame of a connection that was cut.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// The connection waits for nothing yet: it may be in the middle of a TLS handshake.
+const NOT_YET: u64 = u64::MAX;
+
 /// What the hooks tell the wrapper, and it them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Progress {
-    /// An odd number while a request is being worked on, an even one between requests.
+    /// An odd number while an HTTP/1 request is being worked on, an even one between requests.
     pub(super) step: AtomicU32,
+    /// HTTP/2 requests that are being worked on.
+    streams: AtomicU32,
+    /// Since when it waits for a request, if it does: milliseconds after `began`.
+    since: AtomicU64,
+    began: Instant,
+    /// Whether it is to make room for another as soon as there is no request to be worked on.
+    is_leaving: AtomicBool,
+    /// Whether it leaves because everything ends, and not for another.
+    is_ending: AtomicBool,
+    /// Whoever waits for the next request.
+    reader: AtomicWaker,
     /// Whether the answer that comes next switches to WebSocket.
     pub(super) is_switching: AtomicBool,
     /// Whether the exchange was cut: the wrapper will be dropped.
@@ -29,8 +45,87 @@ pub(super) struct Progress {
 }
 
 impl Progress {
+    /// Of a connection that was opened now. `began` is a moment before that, the same for all that are compared.
+    pub(super) fn new(began: Instant) -> Self {
+        Self {
+            step: AtomicU32::new(0),
+            streams: AtomicU32::new(0),
+            since: AtomicU64::new(NOT_YET),
+            began,
+            is_leaving: AtomicBool::new(false),
+            is_ending: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            is_switching: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
+            left: parking_lot::Mutex::default(),
+        }
+    }
+
     pub(super) fn is_between_requests(step: u32) -> bool {
         step.is_multiple_of(2)
+    }
+
+    /// Milliseconds.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(NOT_YET - 1)
+    }
+
+    /// A request, or the next part of its head, is waited for from now on.
+    pub(super) fn waits(&self) {
+        self.since.store(self.now(), Ordering::Release);
+    }
+
+    /// Since when nothing is being done for it; `None` while something is, or was promised to another.
+    pub(super) fn idle_since(&self) -> Option<u64> {
+        let is_idle = Self::is_between_requests(self.step.load(Ordering::Acquire))
+            && self.streams.load(Ordering::Acquire) == 0
+            && !self.is_leaving();
+        Some(self.since.load(Ordering::Acquire)).filter(|since| is_idle && *since != NOT_YET)
+    }
+
+    /// Has it make room; `false` when it was told before.
+    pub(super) fn leave(&self) -> bool {
+        let is_first = !self.is_leaving.swap(true, Ordering::AcqRel);
+        if is_first {
+            self.reader.wake();
+        }
+        is_first
+    }
+
+    /// The same where nobody needs the room: everything ends.
+    pub(super) fn end(&self) -> bool {
+        self.is_ending.store(true, Ordering::Release);
+        self.leave()
+    }
+
+    /// Whether nobody needs its room.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Acquire)
+    }
+
+    /// Whether it is to make room.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.is_leaving.load(Ordering::Acquire)
+    }
+
+    /// Whether it is to go now. If not, `reader` hears when it is.
+    pub(super) fn is_to_go(&self, reader: &Waker) -> bool {
+        self.reader.register(reader);
+        self.is_leaving() && self.streams.load(Ordering::Acquire) == 0
+    }
+
+    pub(super) fn head_complete(&self) {
+        self.step.fetch_or(1, Ordering::AcqRel);
+    }
+
+    fn request_done(&self) {
+        self.waits();
+        let step = self.step.load(Ordering::Acquire);
+        self.step.store((step | 1).wrapping_add(1), Ordering::Release);
+    }
+
+    fn of(digest: &Digest) -> Option<&Arc<Self>> {
+        digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
     }
 }
 
@@ -40,8 +135,7 @@ pub(in crate::proxy) struct Line(Arc<Progress>);
 impl Line {
     /// The connection of `session`; `None` for HTTP/2, where others go on over it.
     pub(in crate::proxy) fn of(session: &ServerSession) -> Option<Self> {
-        let digest = session.as_http1()?.digest().proxy_digest.as_ref()?;
-        digest.user_data.as_ref()?.downcast_ref::<Arc<Progress>>().map(Arc::clone).map(Self)
+        Progress::of(session.as_http1()?.digest()).map(Arc::clone).map(Self)
     }
 
     /// Notes that the exchange was cut, before it is dropped.
@@ -66,6 +160,28 @@ impl Line {
     }
 }
 
+/// An HTTP/2 request that is being worked on, until this is dropped.
+pub(in crate::proxy) struct AtWork(Arc<Progress>);
+
+impl AtWork {
+    /// That of `session`; `None` for HTTP/1, where the hooks tell.
+    pub(in crate::proxy) fn of(session: &ServerSession) -> Option<Self> {
+        let progress = Progress::of(session.as_http2()?.digest()?)?;
+        progress.streams.fetch_add(1, Ordering::AcqRel);
+        Some(Self(Arc::clone(progress)))
+    }
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.waits();
+        self.0.streams.fetch_sub(1, Ordering::AcqRel);
+        if self.0.is_leaving() {
+            self.0.reader.wake();
+        }
+    }
+}
+
 /// Called by the proxy before it answers that the connection becomes a WebSocket.
 pub fn switching_to_websocket(session: &Session) {
     if let Some(progress) = progress(session) {
@@ -76,20 +192,18 @@ pub fn switching_to_websocket(session: &Session) {
 /// Called by the proxy when the head of a request is complete: its deadline no longer runs.
 pub fn head_complete(session: &Session) {
     if let Some(progress) = progress(session) {
-        progress.step.fetch_or(1, Ordering::AcqRel);
+        progress.head_complete();
     }
 }
 
 /// Called by the proxy when a request has been answered: the next head may begin.
 pub fn request_done(session: &Session) {
     if let Some(progress) = progress(session) {
-        let step = progress.step.load(Ordering::Acquire);
-        progress.step.store((step | 1).wrapping_add(1), Ordering::Release);
+        progress.request_done();
     }
 }
 
 fn progress(session: &Session) -> Option<&Progress> {
     // An HTTP/2 connection carries many requests at once and sets its own pace.
-    let session = session.as_downstream().as_http1()?;
-    session.digest().proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref::<Arc<Progress>>().map(Arc::as_ref)
+    Progress::of(session.as_downstream().as_http1()?.digest()).map(Arc::as_ref)
 }

@@ -9,10 +9,19 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 fn connection() -> (DuplexStream, GuardedStream) {
     let counter = || IntCounter::new("of_a_test", "of a test").unwrap();
-    let meters =
-        ConnectionMeters { refused: counter(), head_timeouts: counter(), malformed: counter(), tls: counter() };
+    let meters = ConnectionMeters {
+        refused: counter(),
+        head_timeouts: counter(),
+        heads_too_large: counter(),
+        floods: counter(),
+        made_room: counter(),
+        malformed: counter(),
+        tls: counter(),
+    };
     let (client, server) = duplex(1024);
-    (client, GuardedStream::new(Box::new(server), TIMEOUT, meters))
+    let progress = Arc::new(Progress::new(std::time::Instant::now()));
+    let bounds = Bounds { head_timeout: TIMEOUT, head_bytes: 2000 };
+    (client, GuardedStream::new(Box::new(server), progress, bounds, meters))
 }
 
 /// Sends each piece once the one before was read.
@@ -31,7 +40,7 @@ async fn an_http2_connection_that_begins_in_pieces_has_no_head_to_be_late_with()
         &[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
         &[b"P", b"RI * HTTP/2.0\r\n\r\nSM\r\n\r\n"],
         &[b"PRI * HT", b"TP/2", b".0", b"\r\n\r\nSM\r\n\r\n"],
-        &[b"PRI * HTTP/2.", b"0\r\n"],
+        &[b"PRI * HTTP/2.", b"0\r\n\r\nSM\r\n\r\n", b"\0\0\0"],
     ];
     for pieces in splits {
         let (mut client, mut server) = connection();
@@ -43,8 +52,13 @@ async fn an_http2_connection_that_begins_in_pieces_has_no_head_to_be_late_with()
 
 #[tokio::test(start_paused = true)]
 async fn what_only_looks_like_one_is_late_like_any_other() {
-    let splits: [&[&[u8]]; 4] =
-        [&[b"P"], &[b"P", b"OST / HTTP/1.1\r\n"], &[b"PRI * HTTP/2", b".1"], &[b"GET ", b"PRI * HTTP/2.0"]];
+    let splits: [&[&[u8]]; 5] = [
+        &[b"P"],
+        &[b"P", b"OST / HTTP/1.1\r\n"],
+        &[b"PRI * HTTP/2", b".1"],
+        &[b"GET ", b"PRI * HTTP/2.0"],
+        &[b"PRI * HTTP/2.", b"0\r\n\r\nSM"],
+    ];
     for pieces in splits {
         let (mut client, mut server) = connection();
         sent(&mut client, &mut server, pieces).await;
@@ -57,4 +71,78 @@ async fn what_only_looks_like_one_is_late_like_any_other() {
         drop(server);
         assert_eq!((malformed.get(), counted.get()), (0, 1), "{pieces:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_without_end_is_refused_at_its_limit_and_what_still_comes_is_thrown_away() {
+    let (mut client, mut server) = connection();
+    sent(&mut client, &mut server, &[b"GET / HTTP/1.1\r\nx: ", &[b'a'; 900], &[b'a'; 900]]).await;
+    let flood = tokio::spawn(async move {
+        let mut sent = 0;
+        while client.write_all(&[b'a'; 100]).await.is_ok() {
+            sent += 100;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        (sent, answer)
+    });
+    let refused = server.read(&mut [0; 1000]).await.unwrap_err();
+    assert_eq!((refused.kind(), server.meters.heads_too_large.get()), (io::ErrorKind::InvalidData, 1));
+    assert!(server.read_u8().await.is_err());
+    drop(server);
+    let (sent, answer) = flood.await.unwrap();
+    assert!((50_000..110_000).contains(&sent), "read on for a second: {sent}");
+    assert_eq!(answer.as_bytes(), HEADERS_TOO_LARGE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_idle_goes_when_told_to_and_who_is_not_goes_after_that() {
+    let (mut client, mut server) = connection();
+    sent(&mut client, &mut server, &[b"GET / HTTP/1.1\r\n\r\n"]).await;
+    let progress = Arc::clone(&server.progress);
+    progress.head_complete();
+    assert!(progress.idle_since().is_none());
+    assert!(progress.leave() && !progress.leave());
+    sent(&mut client, &mut server, &[b"body"]).await;
+    progress.step.store(2, Ordering::Release);
+    let gone = server.read_u8().await.unwrap_err();
+    assert_eq!((gone.kind(), server.meters.made_room.get()), (io::ErrorKind::ConnectionAborted, 1));
+
+    let (_client, mut server) = connection();
+    let progress = Arc::clone(&server.progress);
+    let waits = tokio::spawn(async move { server.read_u8().await.unwrap_err().kind() });
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(!waits.is_finished() && progress.leave());
+    assert_eq!(
+        tokio::time::timeout(Duration::from_secs(1), waits).await.unwrap().unwrap(),
+        io::ErrorKind::ConnectionAborted
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_client_that_went_too_far_is_told_and_not_heard_any_more() {
+    let (mut client, mut server) = connection();
+    sent(&mut client, &mut server, &[HTTP2_PREFACE]).await;
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let flood = tokio::spawn(async move {
+        let mut sent = 0;
+        while client.write_all(&ping).await.is_ok() && sent < 10_000 {
+            sent += 1;
+            tokio::task::yield_now().await;
+        }
+        let mut told = Vec::new();
+        client.read_to_end(&mut told).await.unwrap();
+        told
+    });
+    let mut taken = 0;
+    let refused = loop {
+        match server.read(&mut [0; 17]).await {
+            Ok(bytes) => taken += bytes,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!((refused.kind(), taken, server.meters.floods.get()), (io::ErrorKind::InvalidData, 17_000, 1));
+    drop(server);
+    assert_eq!(flood.await.unwrap(), [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM]);
 }
