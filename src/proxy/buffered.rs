@@ -18,13 +18,16 @@ use pingora::protocols::{
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufStream, ReadBuf};
 
+/// What is read in pieces of at least this many bytes passes by a buffer of this size, which may not be smaller.
+const NONE: usize = 1;
+
 /// A connection with buffers.
 pub(super) struct Buffered(BufStream<Stream>);
 
 impl Buffered {
     /// Of plain text: what is read is buffered by whoever parses it.
     pub(super) fn plain(stream: Stream) -> Self {
-        Self(BufStream::with_capacity(0, DEFAULT_L4_WRITE_BUFFER_SIZE, stream))
+        Self(BufStream::with_capacity(NONE, DEFAULT_L4_WRITE_BUFFER_SIZE, stream))
     }
 
     /// Below TLS, which reads in small pieces.
