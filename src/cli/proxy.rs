@@ -32,7 +32,7 @@ impl Proxy {
         let app = build(config, Some(self.config), Arc::new(SystemClock), metrics, sink.clone())?;
         let (addresses, failure) = (app.addresses(), app.failure());
         if self.upgrade {
-            tracing::info!("getting ready to take over");
+            tracing::info!("keys and facts come first, then the place of another process");
         } else {
             for address in &addresses.listeners {
                 tracing::info!(%address, "listening");
