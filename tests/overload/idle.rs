@@ -96,15 +96,15 @@ fn five_thousand_idle_connections_keep_nobody_out() {
     let process = Process::start("{connections: 4500}");
     let before = process.memory();
     let request = b"GET /open HTTP/1.1\r\nHost: a\r\n\r\n";
-    let asked = process.connections(2500, request);
-    let silent = process.connections(2500, b"");
-    process.serves();
-    let grown = process.memory().saturating_sub(before);
-    assert!(grown < 600 * MIB, "{grown} bytes for 4500 connections");
+    let asked = process.connections(500, request);
+    let silent = process.connections(4500, b"");
     process.until("the oldest made room", |process| {
         process.metric(r#"portcullis_refused_connections_total{reason="made_room"}"#) >= 500.0
             && process.metric("portcullis_connections_open") <= 4500.0
     });
+    process.serves();
+    let grown = process.memory().saturating_sub(before);
+    assert!(grown < 600 * MIB, "{grown} bytes for 4500 connections");
     assert_eq!(process.metric(r#"portcullis_refused_connections_total{reason="too_many"}"#), 0.0);
     drop((asked, silent));
     process.until("all are closed", |process| process.metric("portcullis_connections_open") <= 1.0);

@@ -15,7 +15,7 @@ use super::support::upstream::RecordingUpstream;
 use super::support::{Builder, COMPANY, System, alice, ask_page, wait_until};
 
 /// The longest that one who behaves is let wait by those who do not.
-const SERVED_WITHIN: Duration = Duration::from_secs(30);
+const SERVED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The longest that something is waited for that has to happen by itself, on a machine that others use too.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -118,6 +118,7 @@ impl Process {
     /// Sends bytes on a connection of their own.
     pub fn ask(&self, bytes: &str) -> Option<Answer> {
         let mut connection = self.connect();
+        connection.stream().set_read_timeout(Some(PATIENCE)).unwrap();
         connection.send(bytes);
         connection.answer()
     }

@@ -77,7 +77,7 @@ async fn what_only_looks_like_one_is_late_like_any_other() {
 async fn a_head_without_end_is_refused_at_its_limit_and_what_still_comes_is_thrown_away() {
     let (mut client, mut server) = connection();
     sent(&mut client, &mut server, &[b"GET / HTTP/1.1\r\nx: ", &[b'a'; 900], &[b'a'; 900]]).await;
-    let flood = tokio::spawn(async move {
+    let flood = async move {
         let mut sent = 0;
         while client.write_all(&[b'a'; 100]).await.is_ok() {
             sent += 100;
@@ -86,12 +86,14 @@ async fn a_head_without_end_is_refused_at_its_limit_and_what_still_comes_is_thro
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         (sent, answer)
-    });
-    let refused = server.read(&mut [0; 1000]).await.unwrap_err();
-    assert_eq!((refused.kind(), server.meters.heads_too_large.get()), (io::ErrorKind::InvalidData, 1));
-    assert!(server.read_u8().await.is_err());
-    drop(server);
-    let (sent, answer) = flood.await.unwrap();
+    };
+    let refused = async move {
+        let refused = server.read(&mut [0; 1000]).await.unwrap_err();
+        assert!(server.read_u8().await.is_err());
+        (refused.kind(), server.meters.heads_too_large.get())
+    };
+    let ((sent, answer), refused) = tokio::join!(flood, refused);
+    assert_eq!(refused, (io::ErrorKind::InvalidData, 1));
     assert!((50_000..110_000).contains(&sent), "read on for a second: {sent}");
     assert_eq!(answer.as_bytes(), HEADERS_TOO_LARGE);
 }
@@ -111,13 +113,12 @@ async fn who_is_idle_goes_when_told_to_and_who_is_not_goes_after_that() {
 
     let (_client, mut server) = connection();
     let progress = Arc::clone(&server.progress);
-    let waits = tokio::spawn(async move { server.read_u8().await.unwrap_err().kind() });
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(!waits.is_finished() && progress.leave());
-    assert_eq!(
-        tokio::time::timeout(Duration::from_secs(1), waits).await.unwrap().unwrap(),
-        io::ErrorKind::ConnectionAborted
-    );
+    let told = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(progress.leave());
+    };
+    let (gone, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(2), server.read_u8()), told);
+    assert_eq!(gone.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,7 +126,7 @@ async fn an_http2_client_that_went_too_far_is_told_and_not_heard_any_more() {
     let (mut client, mut server) = connection();
     sent(&mut client, &mut server, &[HTTP2_PREFACE]).await;
     let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-    let flood = tokio::spawn(async move {
+    let flood = async move {
         let mut sent = 0;
         while client.write_all(&ping).await.is_ok() && sent < 10_000 {
             sent += 1;
@@ -134,15 +135,17 @@ async fn an_http2_client_that_went_too_far_is_told_and_not_heard_any_more() {
         let mut told = Vec::new();
         client.read_to_end(&mut told).await.unwrap();
         told
-    });
-    let mut taken = 0;
-    let refused = loop {
-        match server.read(&mut [0; 17]).await {
-            Ok(bytes) => taken += bytes,
-            Err(error) => break error,
+    };
+    let refused = async move {
+        let mut taken = 0;
+        loop {
+            match server.read(&mut [0; 17]).await {
+                Ok(bytes) => taken += bytes,
+                Err(error) => break (error.kind(), taken, server.meters.floods.get()),
+            }
         }
     };
-    assert_eq!((refused.kind(), taken, server.meters.floods.get()), (io::ErrorKind::InvalidData, 17_000, 1));
-    drop(server);
-    assert_eq!(flood.await.unwrap(), [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM]);
+    let (told, refused) = tokio::join!(flood, refused);
+    assert_eq!(refused, (io::ErrorKind::InvalidData, 17_000, 1));
+    assert_eq!(told, [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM]);
 }
