@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -62,11 +63,13 @@ impl Pages {
         });
         let room = Arc::new(Semaphore::new(self.connections));
         let graceful = GracefulShutdown::new();
+        let ending = Arc::new(AtomicBool::new(false));
         let mut connections = JoinSet::new();
         let begin = |connections: &mut JoinSet<()>, visitor: Visitor, place| {
             let (router, tls, watcher) = (self.router.clone(), tls.clone(), graceful.watcher());
+            let ending = Arc::clone(&ending);
             connections.spawn(async move {
-                visitor.be_served(router, tls, watcher).await;
+                visitor.be_served(router, tls, watcher, &ending).await;
                 drop(place);
             });
         };
@@ -83,6 +86,7 @@ impl Pages {
                 () = &mut stop => break,
             }
         }
+        ending.store(true, Ordering::Release);
         acceptor.close(|visitor| {
             if let Ok(place) = Arc::clone(&room).try_acquire_owned() {
                 begin(&mut connections, visitor, place);
@@ -143,9 +147,9 @@ impl Source for Entry {
 
 impl Visitor {
     /// Answers it until it leaves.
-    async fn be_served(self, router: Router, tls: Option<TlsAcceptor>, watcher: Watcher) {
+    async fn be_served(self, router: Router, tls: Option<TlsAcceptor>, watcher: Watcher, ending: &AtomicBool) {
         let stream = match self {
-            Self::Unix(stream) => return converse(stream, false, router, watcher).await,
+            Self::Unix(stream) => return converse(stream, false, router, watcher, ending).await,
             Self::Tcp(stream) => stream,
         };
         // Answers are small and complete; waiting for more of them only delays.
@@ -153,13 +157,13 @@ impl Visitor {
         match tls {
             None => {
                 if let Ok(Ok(http2)) = tokio::time::timeout(HEAD_TIMEOUT, begins_http2(&stream)).await {
-                    converse(stream, http2, router, watcher).await;
+                    converse(stream, http2, router, watcher, ending).await;
                 }
             }
             Some(tls) => {
                 if let Ok(Ok(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
                     let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                    converse(stream, http2, router, watcher).await;
+                    converse(stream, http2, router, watcher, ending).await;
                 }
             }
         }
@@ -185,6 +189,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     http2: bool,
     router: Router,
     watcher: Watcher,
+    ending: &AtomicBool,
 ) {
     let (stream, service) = (TokioIo::new(stream), TowerToHyperService::new(router));
     let ended = if http2 {
@@ -197,12 +202,15 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             .serve_connection(stream, service);
         watcher.watch(connection).await
     } else {
+        let is_last = ending.load(Ordering::Acquire);
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(HEAD_LIMIT)
+            .keep_alive(!is_last)
             .serve_connection(stream, service);
-        watcher.watch(connection).await
+        // One that is told to end before its first request ends without it.
+        if is_last { connection.await } else { watcher.watch(connection).await }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");

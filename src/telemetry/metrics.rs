@@ -55,7 +55,7 @@ pub struct Metrics {
     source_requests: IntCounterVec,
     refused_connections: IntCounterVec,
     config_reloads: IntCounterVec,
-    upgrades: IntCounterVec,
+    pub(super) upgrades: IntCounterVec,
     min_revisions: IntCounterVec,
     /// `portcullis_decision_duration_seconds`: from the request's view to the verdict, token verification included.
     pub decision_duration: Histogram,
@@ -188,17 +188,6 @@ pub enum RefusedConnection {
     Flood,
     /// The TLS handshake failed.
     Tls,
-}
-
-/// How one process taking the place of another went (`result` of `portcullis_upgrades_total`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpgradeResult {
-    /// This one has the sockets of the other.
-    TakenOver,
-    /// The other one has the sockets of this.
-    HandedOver,
-    /// This one goes on.
-    Failed,
 }
 
 impl Metrics {
@@ -422,16 +411,6 @@ impl Metrics {
     /// Counts a reload of the configuration; a refused one changed nothing.
     pub fn config_reloaded(&self, accepted: bool) {
         self.config_reloads.with_label_values(&[if accepted { "ok" } else { "refused" }]).inc();
-    }
-
-    /// Counts how one process taking the place of another went for this one.
-    pub fn upgraded(&self, result: UpgradeResult) {
-        let result = match result {
-            UpgradeResult::TakenOver => "taken_over",
-            UpgradeResult::HandedOver => "handed_over",
-            UpgradeResult::Failed => "failed",
-        };
-        self.upgrades.with_label_values(&[result]).inc();
     }
 
     /// Has `refresh` run before each scrape, for what is measured by looking rather than by counting.

@@ -13,6 +13,7 @@ mod setup;
 mod sink;
 mod store;
 mod streams;
+mod upgrades;
 
 pub use line::Format;
 pub use load::LoadGauges;
@@ -20,10 +21,11 @@ pub use log::{DecisionLog, Entry, LogSettings};
 pub use meters::{RouteMeter, RouteMeters, TokenCacheMeters};
 pub use metrics::{
     Build, FactsGauges, FactsUpdate, Metrics, MetricsError, MinRevision, OrganizationLoad, RefusedConnection,
-    SourceAnswer, UpdateResult, UpgradeResult,
+    SourceAnswer, UpdateResult,
 };
 pub use outcome::{Cut, Ground, Outcome};
 pub use setup::{SetupError, count_panics, install};
 pub use sink::Sink;
 pub use store::StoreMetrics;
 pub use streams::{RevocationGauges, StreamMeters};
+pub use upgrades::UpgradeResult;

@@ -285,6 +285,7 @@ fn a_folder_is_had_once_the_sidecar_that_used_it_has_ended() {
         let machine = Machine::new();
         let second = saved.sidecar_on(store.address, Arc::clone(&machine) as Arc<dyn Clock>);
         second.is_fresh().await;
+        assert_eq!(saved.may(&second).await, Some(true));
         first.stop().await;
         let written = std::fs::read(saved.file()).unwrap();
         let seq = saved.company.shut_out(store, &saved.assignment).await;
