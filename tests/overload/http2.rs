@@ -149,15 +149,30 @@ fn requests_that_are_taken_back_end_the_connection() {
         [get(stream), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
     });
     assert_eq!(end.goaway, Some(ENHANCE_YOUR_CALM), "{end:?}");
-    let end = Client::of(&process).floods(|stream| {
+    // Slowly enough for each to be looked at before it is taken back; on a busy machine the first clients may not be.
+    let counted = || process.metric(r#"portcullis_refused_connections_total{reason="flood"}"#);
+    for _ in 0..5 {
+        let client = Client::of(&process);
+        let mut sending = client.0.try_clone().unwrap();
+        let end = std::thread::spawn(move || client.end());
         let (_never, wait) = std::sync::mpsc::channel::<()>();
-        let _ = wait.recv_timeout(Duration::from_millis(2));
-        [get(stream), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat()
-    });
-    assert_eq!(end.goaway, Some(ENHANCE_YOUR_CALM), "{end:?}");
-    assert!(process.metric(r#"portcullis_refused_connections_total{reason="flood"}"#) >= 1.0);
+        for stream in (1..).step_by(2) {
+            let made = sending.write_all(&get(stream));
+            let _ = wait.recv_timeout(Duration::from_millis(5));
+            if made.and_then(|()| sending.write_all(&frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]))).is_err() {
+                break;
+            }
+            let _ = wait.recv_timeout(Duration::from_millis(5));
+        }
+        let end = end.join().unwrap();
+        assert_eq!(end.goaway, Some(ENHANCE_YOUR_CALM), "{end:?}");
+        if counted() > 0.0 {
+            break;
+        }
+    }
+    assert!(counted() > 0.0);
     let arrived = process.upstream.take().iter().filter(|request| request.request_line().contains("/any")).count();
-    assert!(arrived < 400, "{arrived} requests for the upstream");
+    assert!(arrived < 1000, "{arrived} requests for the upstream");
     let grown = process.memory().saturating_sub(before);
     assert!(grown < 50 * MIB, "{grown} bytes");
     process.until("nothing is left", |process| process.metric("portcullis_requests_in_flight") == 0.0);

@@ -76,7 +76,7 @@ async fn what_only_looks_like_one_is_late_like_any_other() {
 #[tokio::test(start_paused = true)]
 async fn a_head_without_end_is_refused_at_its_limit_and_what_still_comes_is_thrown_away() {
     let (mut client, mut server) = connection();
-    sent(&mut client, &mut server, &[b"GET / HTTP/1.1\r\nx: ", &[b'a'; 900], &[b'a'; 900]]).await;
+    sent(&mut client, &mut server, &[b"GET / HTTP/1.1\r\nx: ", &[b'a'; 900], &[b'a'; 1000]]).await;
     let flood = async move {
         let mut sent = 0;
         while client.write_all(&[b'a'; 100]).await.is_ok() {
@@ -146,6 +146,9 @@ async fn an_http2_client_that_went_too_far_is_told_and_not_heard_any_more() {
         }
     };
     let (told, refused) = tokio::join!(flood, refused);
-    assert_eq!(refused, (io::ErrorKind::InvalidData, 17_000, 1));
+    let (kind, taken, floods) = refused;
+    assert_eq!((kind, floods), (io::ErrorKind::InvalidData, 1));
+    // A thousand, and what is earned meanwhile.
+    assert!((17_000..25_000).contains(&taken), "{taken}");
     assert_eq!(told, [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, ENHANCE_YOUR_CALM]);
 }
