@@ -67,6 +67,12 @@ pub fn read<'a>(session: &'a Session, limits: &HeadLimits) -> Result<RequestView
     })
 }
 
+/// The host that the client named, for the log: that of [`read`] where that finds one, and the first of several otherwise.
+pub fn host_of(request: &RequestHeader) -> Option<&str> {
+    let field = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    field.or_else(|| request.uri.authority().map(http::uri::Authority::as_str))
+}
+
 /// What can only be seen in the bytes as received: Pingora drops a fragment, and `Content-Length` beside `Transfer-Encoding`.
 fn unambiguous_raw_head(raw: &[u8], headers: &HeaderMap) -> Result<(), Denial> {
     let request_line = memchr::memchr(b'\n', raw).and_then(|end| raw.get(..end)).unwrap_or(raw);

@@ -433,6 +433,7 @@ fn entry<'a>(session: &'a Session, passage: &'a Passage, outcome: Outcome, durat
         detail,
         status: refused.or(written).unwrap_or_default(),
         method: request.method.as_str(),
+        host: intake::host_of(request),
         path: path_of(forward.and_then(Forward::target).unwrap_or(request.raw_path())),
         user: principal.map(|principal| principal.user.as_str()),
         organization: principal.and_then(|principal| principal.organization.as_ref()).map(AsRef::as_ref),
