@@ -143,9 +143,7 @@ impl Received {
         let parts: Vec<&[u8]> = first.split(|byte| *byte == b' ').collect();
         match parts.as_slice() {
             [method, [b'/', target @ ..], b"HTTP/1.1"]
-                if !method.is_empty()
-                    && method.iter().copied().all(is_token)
-                    && target.iter().all(u8::is_ascii_graphic) => {}
+                if !method.is_empty() && method.iter().copied().all(is_token) && is_target(target) => {}
             _ => return wrong("the request line"),
         }
         let count = self.head.windows(2).filter(|two| two == b"\r\n").count();
@@ -179,6 +177,12 @@ impl Received {
         }
         Ok(())
     }
+}
+
+/// A path of letters that may stand in one; a query passes as it came, and some write it as they please (RFC 3986 §3.4).
+fn is_target(target: &[u8]) -> bool {
+    let path = target.split(|byte| *byte == b'?').next().unwrap_or(target);
+    path.iter().all(u8::is_ascii_graphic) && target.iter().all(|byte| byte.is_ascii_graphic() || *byte >= 0x80)
 }
 
 /// RFC 9110 §5.6.2.

@@ -200,11 +200,15 @@ impl System {
     /// Everything that arrived was permitted, exactly as it arrived, and once (invariants I6, I7 and I8).
     fn judge(&self) {
         let begun = Instant::now();
-        let permits = || Permits::of(&self.logged());
-        while !permits().tell_of(&self.upstream.records()) && begun.elapsed() < PATIENCE {
+        let faults = loop {
+            let (permits, records) = (Permits::of(&self.logged()), self.upstream.records());
+            let faults = permits.faults(&records);
+            // Lines are written, and connections closed, when a request has ended.
+            if (permits.tell_of(&records) && faults.is_empty()) || begun.elapsed() > PATIENCE {
+                break faults;
+            }
             pause();
-        }
-        let faults = permits().faults(&self.upstream.records());
+        };
         assert!(faults.is_empty(), "arrived, and should not have: {}", faults.join("\n"));
     }
 }

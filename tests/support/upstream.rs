@@ -36,9 +36,14 @@ impl Record {
         self.bytes.lock().unwrap().clone()
     }
 
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
+    }
+
     /// Whether the upstream left it before the sidecar did.
     pub fn was_left(&self) -> bool {
-        self.is_over.load(Ordering::SeqCst) && !self.is_read_to_its_end.load(Ordering::SeqCst)
+        self.is_over() && !self.is_read_to_its_end.load(Ordering::SeqCst)
     }
 }
 
@@ -154,7 +159,7 @@ impl RecordingUpstream {
     /// What connections brought that is no request, for a test that judges requests itself: those that are over are forgotten.
     pub fn unreadable(&self) -> Vec<String> {
         let mut records = self.records.lock().unwrap();
-        let over: Vec<Arc<Record>> = records.extract_if(.., |record| record.is_over.load(Ordering::SeqCst)).collect();
+        let over: Vec<Arc<Record>> = records.extract_if(.., |record| record.is_over()).collect();
         over.iter().filter_map(|record| unreadable(&record.bytes())).collect()
     }
 }
