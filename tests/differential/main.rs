@@ -14,6 +14,8 @@
     reason = "a test fails by panicking, and says what it skipped"
 )]
 
+mod bodies;
+mod identity;
 mod judge;
 mod parsers;
 mod requests;
@@ -149,6 +151,7 @@ fn the_judge_sees_what_a_broken_canonical_form_would_let_pass() {
             host: "api.test".to_owned(),
             paths: vec![path],
             body: None,
+            value: None,
         };
         let up = "/..".repeat(pair.open.matches('/').count());
         assert_eq!(judge::faults(&table, &reading(pair.open.clone())), Vec::<String>::new());

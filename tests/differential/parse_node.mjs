@@ -19,10 +19,21 @@ function normal(path) {
   return path.endsWith("/") && !short.endsWith("/") ? `${short}/` : short;
 }
 
+// What an application would take from a body.
+function value(body) {
+  try {
+    const id = JSON.parse(body).target?.id;
+    return ["string", "number"].includes(typeof id) ? String(id) : null;
+  } catch {
+    return null;
+  }
+}
+
 const server = createServer((request, answer) => {
   const body = [];
   request.on("data", (chunk) => body.push(chunk));
   request.on("end", () => {
+    const bytes = Buffer.concat(body);
     const legacy = parse(request.url).pathname ?? "";
     const modern = new URL(request.url, "http://base.test").pathname;
     const read = {
@@ -31,7 +42,8 @@ const server = createServer((request, answer) => {
       method: request.method,
       host: request.headers.host,
       paths: [legacy, modern, decoded(legacy), decoded(modern), normal(legacy)],
-      body: Buffer.concat(body).toString("latin1"),
+      body: bytes.toString("latin1"),
+      value: value(bytes.toString("utf8")),
     };
     answer.writeHead(200, { "x-read": encodeURIComponent(JSON.stringify(read)), "content-length": 0 });
     answer.end();

@@ -23,6 +23,15 @@ def served(handler, path):
     return found[len(handler.directory.rstrip("/")):] or "/"
 
 
+def value(body):
+    """What an application would take from a body."""
+    try:
+        found = json.loads(body)["target"]["id"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return str(found) if isinstance(found, (str, int, float)) and not isinstance(found, bool) else None
+
+
 class Reader(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     directory = os.getcwd()
@@ -43,14 +52,15 @@ class Reader(BaseHTTPRequestHandler):
         return body
 
     def tell(self):
-        path = urlsplit(self.path).path
+        path, body = urlsplit(self.path).path, self.body()
         read = {
             "id": self.headers.get("x-request-id"),
             "route": self.headers.get("x-portcullis-route"),
             "method": self.command,
             "host": self.headers.get("host"),
             "paths": [path, unquote(path), normal(path), served(self, self.path)],
-            "body": self.body().decode("latin-1"),
+            "body": body.decode("latin-1"),
+            "value": value(body),
         }
         self.send_response(200)
         self.send_header("x-read", quote(json.dumps(read)))

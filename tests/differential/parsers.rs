@@ -44,6 +44,8 @@ pub struct Reading {
     pub paths: Vec<String>,
     /// The body, where the server tells it.
     pub body: Option<String>,
+    /// What an application would take from its body for `/target/id`.
+    pub value: Option<String>,
 }
 
 impl Parser {
@@ -57,6 +59,9 @@ impl Parser {
             }
             "python" if has("python3", "--version") => {
                 Some(Self::script(name, Command::new("python3").arg(script("parse_python.py"))))
+            }
+            "wsgi" if has("python3", "--version") => {
+                Some(Self::script(name, Command::new("python3").arg(script("parse_wsgi.py"))))
             }
             "nginx" if has("nginx", "-v") => Some(Self::nginx()),
             _ => {
@@ -162,6 +167,7 @@ impl Reading {
                 host: field("host"),
                 paths: vec![field("path")],
                 body: None,
+                value: None,
             });
         };
         let read: Value = serde_json::from_str(&percent_decode_str(read).decode_utf8().ok()?).ok()?;
@@ -173,6 +179,7 @@ impl Reading {
             host: text(&read["host"]),
             paths: read["paths"].as_array()?.iter().map(text).collect(),
             body: Some(text(&read["body"])),
+            value: read["value"].as_str().map(str::to_owned),
         })
     }
 }
