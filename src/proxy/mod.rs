@@ -299,6 +299,11 @@ impl ProxyHttp for Sidecar {
         response: &mut ResponseHeader,
         passage: &mut Passage,
     ) -> pingora::Result<()> {
+        // Pingora ends what only one side takes for an upgrade; here neither does, and the client would be left to guess.
+        if response.status == 101 && !session.is_upgrade_req() {
+            let explained = Error::explain(ErrorType::InvalidHTTPHeader, "the upstream switches protocols, unasked");
+            return Err(explained.into_up());
+        }
         passage.upstream_status = Some(response.status.as_u16());
         exchange::answered(response.status.as_u16());
         let protocol = response.headers.get(http::header::UPGRADE).map(HeaderValue::as_bytes);

@@ -25,11 +25,34 @@ pub type Malformed = String;
 
 /// Reads the request that `bytes` begin with.
 pub fn read(bytes: &[u8]) -> Result<Read, Malformed> {
+    let Some((mut received, length)) = head(bytes)? else { return Ok(Read::HalfHead) };
+    let rest = &bytes[received.head.len()..];
+    match length.filter(|length| *length <= rest.len()) {
+        Some(length) => {
+            received.body = rest[..length].to_vec();
+            let used = received.head.len() + length;
+            Ok(Read::Whole(received, used))
+        }
+        None => {
+            received.body = rest.to_vec();
+            Ok(Read::Begun(received))
+        }
+    }
+}
+
+/// Whether `bytes` begin with a whole request; without a copy of its body, for whoever asks again and again.
+pub fn is_whole(bytes: &[u8]) -> Result<bool, Malformed> {
+    let Some((received, length)) = head(bytes)? else { return Ok(false) };
+    Ok(length.is_some_and(|length| received.head.len() + length <= bytes.len()))
+}
+
+/// The head that `bytes` begin with, and how long the body behind it is, where that is known already.
+fn head(bytes: &[u8]) -> Result<Option<(Received, Option<usize>)>, Malformed> {
     let Some(end) = find(bytes, b"\r\n\r\n").map(|at| at + 4) else {
-        return if bytes.len() > 1024 * 1024 { Err("a head without an end".to_owned()) } else { Ok(Read::HalfHead) };
+        return if bytes.len() > 1024 * 1024 { Err("a head without an end".to_owned()) } else { Ok(None) };
     };
     let (head, rest) = bytes.split_at(end);
-    let mut received = Received { head: head.to_vec(), body: Vec::new() };
+    let received = Received { head: head.to_vec(), body: Vec::new() };
     received.judge_head()?;
     let length = match received.values("transfer-encoding").as_slice() {
         [] => match received.value("content-length") {
@@ -38,16 +61,7 @@ pub fn read(bytes: &[u8]) -> Result<Read, Malformed> {
         },
         _ => chunked(rest)?,
     };
-    match length.filter(|length| *length <= rest.len()) {
-        Some(length) => {
-            received.body = rest[..length].to_vec();
-            Ok(Read::Whole(received, end + length))
-        }
-        None => {
-            received.body = rest.to_vec();
-            Ok(Read::Begun(received))
-        }
-    }
+    Ok(Some((received, length)))
 }
 
 /// How long a chunked body is that `bytes` begin with; `None` = longer than they are. Sizes are hexadecimal digits and nothing else: no

@@ -181,14 +181,14 @@ fn unreadable(mut bytes: &[u8]) -> Option<String> {
 fn next(wire: &mut Wire, read: &mut usize) -> Option<Received> {
     let mut chunk = [0; 16 * 1024];
     loop {
-        let begun = framing::read(wire.record.bytes.lock().unwrap().get(*read..).unwrap_or_default());
-        match begun {
-            Ok(Read::Whole(received, used)) => {
+        {
+            let bytes = wire.record.bytes.lock().unwrap();
+            let rest = bytes.get(*read..).unwrap_or_default();
+            if framing::is_whole(rest).ok()? {
+                let Ok(Read::Whole(received, used)) = framing::read(rest) else { return None };
                 *read += used;
                 return Some(received);
             }
-            Ok(Read::Begun(_) | Read::HalfHead) => {}
-            Err(_) => return None,
         }
         if matches!(wire.read(&mut chunk), Ok(0) | Err(_)) {
             return None;
