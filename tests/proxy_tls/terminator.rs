@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::certificates::{Authority, Pair};
@@ -29,10 +30,11 @@ impl Terminator {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                let mut connections = JoinSet::new();
                 while let Ok((stream, _)) = listener.accept().await {
                     starts.fetch_add(1, Ordering::SeqCst);
                     let (acceptor, ends) = (acceptor.clone(), Arc::clone(&ends));
-                    tokio::spawn(async move {
+                    connections.spawn(async move {
                         let accepted = acceptor.accept(stream).await;
                         ends.fetch_add(1, Ordering::SeqCst);
                         let Ok(mut stream) = accepted else { return };
