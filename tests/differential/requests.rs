@@ -84,6 +84,26 @@ const PIECES: [&str; 58] = [
     "/",
 ];
 
+/// How a folder is left, for some.
+const UPWARDS: [&str; 16] = [
+    "/..",
+    "/..",
+    "/%2e%2e",
+    "/%2E%2E",
+    "/.%2e",
+    "/%2e.",
+    "/./..",
+    "/..;",
+    "/..;x=y",
+    "/..%00",
+    "\\..",
+    "%2f..",
+    "%5c..",
+    "/%252e%252e",
+    "/..//..",
+    "/%c0%ae%c0%ae",
+];
+
 /// Fields that somebody might act upon; `OTHER` stands for a path that asks for more.
 const FIELDS: [&str; 34] = [
     "X-Original-URL: OTHER",
@@ -186,8 +206,12 @@ impl<'p> Requests<'p> {
         host.choose(&mut self.chance).copied().unwrap_or_default().to_owned()
     }
 
-    /// A path of the pair, up to four times changed.
+    /// A path of the pair, a few times changed; or the way from the open one all the way up and down to the other.
     fn path(&mut self, pair: &Pair) -> String {
+        if self.one_in(8) {
+            let up = UPWARDS.choose(&mut self.chance).copied().unwrap_or_default();
+            return format!("{}{}{}", pair.open, up.repeat(pair.open.matches('/').count()), pair.closed);
+        }
         let mut path = if self.one_in(4) { pair.closed.clone() } else { pair.open.clone() };
         for _ in 0..[0, 0, 0, 1, 1, 3][self.chance.random_range(0..6)] {
             let places: Vec<usize> = path.char_indices().map(|(at, _)| at).chain([path.len()]).collect();
