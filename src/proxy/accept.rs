@@ -134,6 +134,9 @@ where
     /// Has a connection served, if there is a place for it.
     fn admit(&self, (stream, peer): (TcpStream, SocketAddr), connections: &mut JoinSet<()>) {
         let Some(place) = self.entrance.admit() else { return };
+        if self.tls.is_none() {
+            place.waits();
+        }
         let (entrance, tls, stop) = (Arc::clone(&self.entrance), self.tls.clone(), self.stop.clone());
         connections.spawn(serve(entrance, place, opened(stream, peer), tls, stop));
     }
@@ -141,7 +144,7 @@ where
 
 async fn serve<P>(
     entrance: Arc<Entrance<P>>,
-    place: Place,
+    mut place: Place,
     stream: TcpConnection,
     tls: Option<Arc<TlsAcceptor>>,
     stop: ShutdownWatch,
@@ -149,6 +152,9 @@ async fn serve<P>(
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync,
 {
+    if !entrance.has_room(&mut place).await {
+        return;
+    }
     let stream: Stream = match tls {
         None => Box::new(Buffered::plain(stream)),
         Some(tls) => {

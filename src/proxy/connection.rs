@@ -89,13 +89,23 @@ where
         self.open.door()
     }
 
-    /// A place for a connection that was accepted just now; `None` when there is none, and then it is to be closed.
+    /// A place for a connection that was accepted just now, which may be another's still; `None` when there is none, and then it is to
+    /// be closed.
     pub(super) fn admit(&self) -> Option<Place> {
         let place = self.open.admit();
         if place.is_none() {
             self.meters.refused.inc();
         }
         place
+    }
+
+    /// Waits for the place of another, where that has to go first. `false`: nobody goes, and the connection is to be closed.
+    pub(super) async fn has_room(&self, place: &mut Place) -> bool {
+        let has_room = tokio::time::timeout(self.bounds.head_timeout, place.has_room()).await.unwrap_or(false);
+        if !has_room {
+            self.meters.refused.inc();
+        }
+        has_room
     }
 
     /// Serves a connection to its end. Once `stop` is true, each answer is the last one on its connection.

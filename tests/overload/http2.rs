@@ -124,7 +124,7 @@ fn slow() -> RecordingUpstream {
         let is_slow = request.request_line().contains("/any");
         if is_slow {
             // Until it is closed.
-            let _ = stream.set_read_timeout(Some(Duration::from_secs(10)));
+            let _ = stream.writer().set_read_timeout(Some(Duration::from_secs(10)));
             return stream.read(&mut [0; 1]).is_ok_and(|count| count > 0);
         }
         stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok").is_ok()

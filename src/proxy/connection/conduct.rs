@@ -67,6 +67,11 @@ impl Conduct {
         is_within
     }
 
+    /// The last stream that the client has begun; 0 = none.
+    pub(super) fn last_stream(&self) -> u32 {
+        self.last_stream
+    }
+
     /// Follows what was sent to it.
     pub(super) fn sent(&mut self, bytes: &[u8]) {
         let Self { outgoing, idle_frames, .. } = self;

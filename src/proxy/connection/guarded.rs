@@ -101,7 +101,7 @@ enum Head {
     /// HTTP/2: heads are frames among others.
     Frames,
     /// There will be none: the client was told why.
-    Refused,
+    Refused(Refusal),
 }
 
 impl GuardedStream {
@@ -139,12 +139,15 @@ impl GuardedStream {
                 let timeout = self.bounds.head_timeout;
                 self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout))).as_mut().poll(context)
             }
-            Head::Idle | Head::Frames | Head::Refused => Poll::Pending,
+            Head::Idle | Head::Frames | Head::Refused(_) => Poll::Pending,
         }
     }
 
-    /// What the connection carries after `received`, which is not empty, came next.
+    /// What the connection carries after `received` came next.
     fn follow(&mut self, received: &[u8]) -> Result<(), Refusal> {
+        if matches!(self.head, Head::First | Head::Idle) {
+            self.progress.begins();
+        }
         if self.head == Head::First {
             let missing = HTTP2_PREFACE.get(self.preface..).unwrap_or_default();
             let known = missing.len().min(received.len());
@@ -154,20 +157,20 @@ impl GuardedStream {
                     return Ok(());
                 }
                 self.head = Head::Frames;
-                let frames = received.get(known..).unwrap_or_default();
-                let is_within = self.conduct.insert(Box::new(Conduct::new())).received(frames);
-                return is_within.then_some(()).ok_or(Refusal::Flood);
+                self.conduct = Some(Box::new(Conduct::new()));
+                return self.follow(received.get(known..).unwrap_or_default());
             }
             // It was the beginning of a head, whatever that is.
             let begun = HTTP2_PREFACE.get(..self.preface).unwrap_or_default();
             self.arriving.take(begun, self.bounds.head_bytes);
         }
         if let Some(conduct) = &mut self.conduct {
-            return conduct.received(received).then_some(()).ok_or(Refusal::Flood);
-        }
-        if self.head == Head::Idle {
-            // Whoever is in the middle of something is not the one who has waited longest.
-            self.progress.waits();
+            let before = conduct.last_stream();
+            let is_within = conduct.received(received);
+            if conduct.last_stream() != before {
+                self.progress.begins();
+            }
+            return is_within.then_some(()).ok_or(Refusal::Flood);
         }
         self.head = Head::Begun;
         self.arriving.take(received, self.bounds.head_bytes).then_some(()).ok_or(Refusal::HeadTooLarge)
@@ -175,16 +178,14 @@ impl GuardedStream {
 
     /// Tells the client why there will be nothing more: one attempt, since one that does not read either gets the close alone.
     fn refuse(&mut self, refusal: Refusal, context: &mut Context<'_>) -> io::Error {
-        self.head = Head::Refused;
+        self.head = Head::Refused(refusal);
         self.deadline = None;
-        let (counter, said, kind) = match refusal {
-            Refusal::Late => (Some(&self.meters.head_timeouts), REQUEST_TIMEOUT, io::ErrorKind::TimedOut),
-            Refusal::HeadTooLarge => {
-                (Some(&self.meters.heads_too_large), HEADERS_TOO_LARGE, io::ErrorKind::InvalidData)
-            }
-            Refusal::Ends => (None, &[][..], io::ErrorKind::ConnectionAborted),
-            Refusal::Flood => (Some(&self.meters.floods), &[][..], io::ErrorKind::InvalidData),
-            Refusal::MakesRoom => (Some(&self.meters.made_room), &[][..], io::ErrorKind::ConnectionAborted),
+        let (counter, said) = match refusal {
+            Refusal::Late => (Some(&self.meters.head_timeouts), REQUEST_TIMEOUT),
+            Refusal::HeadTooLarge => (Some(&self.meters.heads_too_large), HEADERS_TOO_LARGE),
+            Refusal::Ends => (None, &[][..]),
+            Refusal::Flood => (Some(&self.meters.floods), &[][..]),
+            Refusal::MakesRoom => (Some(&self.meters.made_room), &[][..]),
         };
         if let Some(counter) = counter {
             counter.inc();
@@ -196,7 +197,7 @@ impl GuardedStream {
             let _ = Pin::new(&mut self.inner).poll_write(context, said);
             let _ = Pin::new(&mut self.inner).poll_shutdown(context);
         }
-        io::Error::new(kind, refusal.text())
+        refusal.error()
     }
 
     /// Throws away what still comes, for a while.
@@ -254,9 +255,9 @@ impl AsyncRead for GuardedStream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.head == Head::Refused {
+        if let Head::Refused(refusal) = this.head {
             ready!(this.poll_linger(context));
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client was refused")));
+            return Poll::Ready(Err(refusal.error()));
         }
         if !this.follow_progress() {
             return Pin::new(&mut this.inner).poll_read(context, buffer);
@@ -305,20 +306,22 @@ impl Refusal {
         if progress.is_ending() { Self::Ends } else { Self::MakesRoom }
     }
 
-    fn text(self) -> &'static str {
-        match self {
-            Self::Late => "the request head took too long",
-            Self::HeadTooLarge => "the request head is too large",
-            Self::Flood => "too many frames that bring nothing",
-            Self::MakesRoom => "an idle connection made room for another",
-            Self::Ends => "an idle connection was closed at the end",
-        }
+    fn error(self) -> io::Error {
+        use io::ErrorKind::{ConnectionAborted, InvalidData, TimedOut};
+        let (kind, text) = match self {
+            Self::Late => (TimedOut, "the request head took too long"),
+            Self::HeadTooLarge => (InvalidData, "the request head is too large"),
+            Self::Flood => (InvalidData, "too many frames that bring nothing"),
+            Self::MakesRoom => (ConnectionAborted, "an idle connection made room for another"),
+            Self::Ends => (ConnectionAborted, "an idle connection was closed at the end"),
+        };
+        io::Error::new(kind, text)
     }
 }
 
 impl AsyncWrite for GuardedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.head == Head::Refused {
+        if matches!(self.head, Head::Refused(_)) {
             // The last word was said, and nobody waits for more.
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -340,7 +343,7 @@ impl AsyncWrite for GuardedStream {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.head == Head::Refused {
+        if matches!(self.head, Head::Refused(_)) {
             return Poll::Ready(Ok(buffers.iter().map(|buffer| buffer.len()).sum()));
         }
         let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(context, buffers))?;

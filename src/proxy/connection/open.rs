@@ -1,7 +1,8 @@
 //! How many connections may be open at once, and which of them makes room for another.
 //!
 //! A connection that nothing is being done for may be closed at any time (RFC 9112 §9.6), so at the limit the one that has waited
-//! longest makes room: who holds many connections open and asks nothing keeps nobody else out.
+//! longest makes room: who holds many connections open and asks nothing keeps nobody else out. It is asked, and the newcomer is served
+//! once it has gone; when a request comes to it first, it stays, and the newcomer asks another.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,18 +10,20 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 
 use super::progress::Progress;
 
-/// All of them are looked through for the idle ones no more often than this, however many want to come in.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(20);
+/// All of them are looked through for the idle ones, however many want to come in, no more often than this for each that is open: a
+/// few per cent of the time.
+const BETWEEN_LOOKS: Duration = Duration::from_micros(1);
 
 /// How many of the idle ones are found at one look.
 const FOUND_AT_ONCE: usize = 1024;
 
-/// So many that make room are never too many.
+/// So many newcomers that wait for room are never too many, and so many always: each has a descriptor beyond `limits.connections`.
 const FEW: usize = 16;
+const MANY: usize = 128;
 
 /// How many connections are open, and how many may be.
 pub struct OpenConnections {
@@ -38,10 +41,10 @@ pub struct OpenConnections {
 struct Lines {
     last: u64,
     open: HashMap<u64, Arc<Progress>>,
-    /// How many of them were told to make room, and are still there.
-    leaving: usize,
-    /// Idle ones and since when, as found at the last look; the one that has waited longest is the last.
-    idle: Vec<(u64, Arc<Progress>)>,
+    /// How many of them wait for one of the others to go.
+    waiting: usize,
+    /// Idle ones, since when and which, as found at the last look; the one that has waited longest is the last.
+    idle: Vec<(u64, u64)>,
     looked: Option<Instant>,
 }
 
@@ -77,13 +80,11 @@ impl OpenConnections {
 
     /// At the end: has those go that have waited for a request for so long, and counts them for none that made room.
     pub fn let_go(&self, idle_for: Duration) {
-        let mut lines = self.lines.lock();
         let idle_for = u64::try_from(idle_for.as_millis()).unwrap_or(u64::MAX);
         let is_due = |progress: &&Arc<Progress>| {
             progress.idle_since().is_some_and(|since| progress.now().saturating_sub(since) >= idle_for)
         };
-        let told = lines.open.values().filter(is_due).filter(|progress| progress.end()).count();
-        lines.leaving += told;
+        self.lines.lock().open.values().filter(is_due).for_each(|progress| progress.end());
     }
 
     /// Lets nobody in while `is_shut`.
@@ -97,41 +98,46 @@ impl OpenConnections {
             return None;
         }
         let mut lines = self.lines.lock();
-        if lines.open.len() - lines.leaving >= self.limit && !self.make_room(&mut lines) {
-            return None;
+        let mut room = None;
+        if lines.open.len() - lines.waiting >= self.limit {
+            if lines.waiting >= (self.limit / 4).clamp(FEW, MANY) {
+                return None;
+            }
+            room = Some(lines.ask()?);
+            lines.waiting += 1;
         }
         lines.last += 1;
         let (number, progress) = (lines.last, Arc::new(Progress::new(self.began)));
         lines.open.insert(number, Arc::clone(&progress));
-        Some(Place { open: Arc::clone(self), number, progress })
-    }
-
-    fn make_room(&self, lines: &mut Lines) -> bool {
-        // Those that leave are still there for a moment, and there may not be many of them either.
-        if lines.leaving > FEW.max(self.limit / 4) {
-            return false;
-        }
-        loop {
-            while let Some((since, progress)) = lines.idle.pop() {
-                if progress.idle_since() == Some(since) && progress.leave() {
-                    lines.leaving += 1;
-                    return true;
-                }
-            }
-            if lines.looked.is_some_and(|looked| looked.elapsed() < BETWEEN_LOOKS) {
-                return false;
-            }
-            lines.look();
-        }
+        Some(Place { open: Arc::clone(self), number, progress, room })
     }
 }
 
 impl Lines {
+    /// Asks an idle one to make room; `None` when there is none, or it is too early to look for one again.
+    fn ask(&mut self) -> Option<oneshot::Receiver<bool>> {
+        loop {
+            while let Some((since, number)) = self.idle.pop() {
+                if let Some(room) = self.open.get(&number).and_then(|progress| progress.ask(since)) {
+                    return Some(room);
+                }
+            }
+            let between = BETWEEN_LOOKS * u32::try_from(self.open.len()).unwrap_or(u32::MAX);
+            if self.looked.is_some_and(|looked| looked.elapsed() < between) {
+                return None;
+            }
+            self.looked = Some(Instant::now());
+            self.look();
+            if self.idle.is_empty() {
+                return None;
+            }
+        }
+    }
+
     fn look(&mut self) {
-        self.looked = Some(Instant::now());
-        let since = |progress: &Arc<Progress>| Some((progress.idle_since()?, Arc::clone(progress)));
-        self.idle = self.open.values().filter_map(since).collect();
-        self.idle.sort_unstable_by_key(|(since, _)| std::cmp::Reverse(*since));
+        let since = |(number, progress): (&u64, &Arc<Progress>)| Some((progress.idle_since()?, *number));
+        self.idle = self.open.iter().filter_map(since).collect();
+        self.idle.sort_unstable_by_key(|idle| std::cmp::Reverse(*idle));
         self.idle.drain(..self.idle.len().saturating_sub(FOUND_AT_ONCE));
     }
 }
@@ -141,6 +147,8 @@ pub(in crate::proxy) struct Place {
     open: Arc<OpenConnections>,
     number: u64,
     progress: Arc<Progress>,
+    /// The answer of the one that was asked to go, while it is not known that it has.
+    room: Option<oneshot::Receiver<bool>>,
 }
 
 impl Place {
@@ -148,15 +156,35 @@ impl Place {
     pub(super) fn progress(&self) -> &Arc<Progress> {
         &self.progress
     }
+
+    /// A request is waited for from now on, unless there has to be room first.
+    pub(in crate::proxy) fn waits(&self) {
+        if self.room.is_none() {
+            self.progress.waits();
+        }
+    }
+
+    /// Waits until another has gone, where that is what it takes. `false`: nobody goes.
+    pub(super) async fn has_room(&mut self) -> bool {
+        while let Some(room) = &mut self.room {
+            if room.await.unwrap_or(false) {
+                self.room = None;
+                return true;
+            }
+            let Some(another) = self.open.lines.lock().ask() else { return false };
+            self.room = Some(another);
+        }
+        true
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut lines = self.open.lines.lock();
         lines.open.remove(&self.number);
-        if self.progress.is_leaving() {
-            lines.leaving -= 1;
-        }
+        // INVARIANT: who waits is counted until the other has gone, which tells while `lines` is held, or until it goes itself.
+        let is_waiting = self.room.take().is_some_and(|mut room| room.try_recv() != Ok(true));
+        lines.waiting -= usize::from(is_waiting) + usize::from(self.progress.is_gone());
         drop(lines);
         self.open.closed.notify_waiters();
     }
@@ -174,13 +202,15 @@ impl Drop for Door {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     /// So many connections that wait for a request.
     fn waiting(open: &Arc<OpenConnections>, count: usize) -> Vec<Place> {
         let admit = |_| {
             let place = open.admit().unwrap();
-            place.progress().waits();
+            place.waits();
             // Since when is counted in milliseconds.
             while place.progress().idle_since() == Some(place.progress().now()) {
                 std::thread::yield_now();
@@ -190,24 +220,107 @@ mod tests {
         (0..count).map(admit).collect()
     }
 
+    /// Looks are as far apart as that takes.
+    fn later(open: &OpenConnections) {
+        open.lines.lock().looked = None;
+    }
+
+    fn leaving(places: &[Place]) -> Vec<bool> {
+        places.iter().map(|place| place.progress().is_leaving()).collect()
+    }
+
+    /// What is known of it by now.
+    fn has_room(place: &mut Place) -> Option<bool> {
+        place.has_room().now_or_never()
+    }
+
+    #[track_caller]
+    fn nobody_is_left(open: &OpenConnections) {
+        assert_eq!((open.count(), open.lines.lock().waiting), (0, 0));
+    }
+
     #[test]
     fn who_has_waited_longest_makes_room() {
         let open = OpenConnections::new(3);
-        let places = waiting(&open, 3);
-        places[0].progress().waits();
-        let first = open.admit().unwrap();
-        assert_eq!(places.iter().map(|place| place.progress().is_leaving()).collect::<Vec<_>>(), [false, true, false]);
-        assert_eq!(open.count(), 4, "who is to leave is still there");
-        drop((first, places));
-        assert_eq!((open.count(), open.lines.lock().leaving), (0, 0));
-        assert_eq!(waiting(&open, 3).len(), 3);
+        let mut places = waiting(&open, 3);
+        places[0].waits();
+        let mut newcomer = open.admit().unwrap();
+        assert_eq!(leaving(&places), [false, true, false]);
+        assert_eq!(has_room(&mut newcomer), None, "who is to leave is still there");
+        newcomer.waits();
+        assert!(newcomer.progress().idle_since().is_none(), "who waits for room has none to give");
+        drop(places.remove(1));
+        assert_eq!(has_room(&mut newcomer), Some(true));
+        assert_eq!((open.count(), open.lines.lock().waiting), (3, 0));
+        drop((newcomer, places));
+        nobody_is_left(&open);
+    }
+
+    #[test]
+    fn who_gets_a_request_first_stays_and_the_newcomer_asks_another() {
+        let open = OpenConnections::new(2);
+        let mut places = waiting(&open, 2);
+        let mut newcomer = open.admit().unwrap();
+        assert_eq!(leaving(&places), [true, false]);
+        places[0].progress().begins();
+        assert_eq!(has_room(&mut newcomer), None);
+        assert_eq!(leaving(&places), [false, true]);
+        places[1].progress().head_complete();
+        places[0].progress().head_complete();
+        later(&open);
+        assert_eq!(has_room(&mut newcomer), Some(false), "all have something to do");
+        assert_eq!(leaving(&places), [false, false]);
+        drop(newcomer);
+        assert_eq!((open.count(), open.lines.lock().waiting), (2, 0));
+        later(&open);
+        assert!(open.admit().is_none());
+        drop(places.pop());
+        assert_eq!(has_room(&mut open.admit().unwrap()), Some(true));
+        drop(places);
+        nobody_is_left(&open);
+    }
+
+    #[test]
+    fn who_waits_for_room_and_who_makes_it_may_go_in_any_order() {
+        let open = OpenConnections::new(1);
+        for newcomer_first in [true, false] {
+            let mut places = waiting(&open, 1);
+            later(&open);
+            let newcomer = open.admit().unwrap();
+            if newcomer_first {
+                drop(newcomer);
+                assert_eq!(open.lines.lock().waiting, 0);
+                places.clear();
+            } else {
+                // Which the newcomer has not heard when it goes.
+                places.clear();
+                assert_eq!(open.lines.lock().waiting, 0);
+                drop(newcomer);
+            }
+            nobody_is_left(&open);
+        }
+    }
+
+    #[test]
+    fn who_has_gone_since_it_was_found_is_not_asked() {
+        let open = OpenConnections::new(3);
+        let mut places = waiting(&open, 3);
+        let mut first = open.admit().unwrap();
+        // The second one goes by itself, which leaves its place to the next.
+        drop((places.remove(1), places.remove(0)));
+        assert_eq!(has_room(&mut first), Some(true));
+        let second = waiting(&open, 1);
+        let third = open.admit().unwrap();
+        assert_eq!(leaving(&places), [true]);
+        drop((first, second, third, places));
+        nobody_is_left(&open);
     }
 
     #[test]
     fn nobody_makes_room_who_has_a_request_or_has_not_shaken_hands() {
         let open = OpenConnections::new(2);
         let (busy, silent) = (open.admit().unwrap(), open.admit().unwrap());
-        busy.progress().waits();
+        busy.waits();
         busy.progress().head_complete();
         assert!(open.admit().is_none());
         drop(silent);
@@ -215,11 +328,31 @@ mod tests {
     }
 
     #[test]
-    fn those_that_leave_are_not_many_either() {
-        let open = OpenConnections::new(100);
-        let _places = waiting(&open, 100);
-        let admitted: Vec<_> = std::iter::from_fn(|| open.admit()).collect();
-        assert_eq!((admitted.len(), open.count()), (26, 126));
+    fn those_that_wait_for_room_are_not_many_either() {
+        for (limit, many) in [(10, 10), (40, 16), (100, 25), (1000, 128)] {
+            let open = OpenConnections::new(limit);
+            let places: Vec<_> = (0..limit).map(|_| open.admit().unwrap()).collect();
+            places.iter().for_each(Place::waits);
+            let newcomers: Vec<_> = std::iter::from_fn(|| open.admit()).collect();
+            assert_eq!((newcomers.len(), open.count()), (many, limit + many));
+            drop((places, newcomers));
+            nobody_is_left(&open);
+        }
+    }
+
+    #[test]
+    fn a_flood_does_not_have_all_looked_through_each_time() {
+        let open = OpenConnections::new(1);
+        let busy = waiting(&open, 1);
+        busy[0].progress().head_complete();
+        assert!(open.admit().is_none());
+        // Long enough for any machine.
+        let looked = Instant::now() + Duration::from_secs(3600);
+        open.lines.lock().looked = Some(looked);
+        for _ in 0..100 {
+            assert!(open.admit().is_none());
+        }
+        assert_eq!(open.lines.lock().looked, Some(looked));
     }
 
     #[test]
@@ -235,15 +368,17 @@ mod tests {
     fn at_the_end_those_go_that_have_waited_and_no_others() {
         let open = OpenConnections::new(4);
         let [idle, busy, shaking] = [(); 3].map(|()| open.admit().unwrap());
-        idle.progress().waits();
-        busy.progress().waits();
+        idle.waits();
+        busy.waits();
         busy.progress().head_complete();
         open.let_go(Duration::from_secs(60));
         assert!(!idle.progress().is_leaving());
         open.let_go(Duration::ZERO);
         assert!(idle.progress().is_leaving() && idle.progress().is_ending());
         assert!(!busy.progress().is_leaving() && !shaking.progress().is_leaving());
+        idle.progress().begins();
+        assert!(idle.progress().is_leaving(), "it goes after that request");
         drop((idle, busy, shaking));
-        assert_eq!((open.count(), open.lines.lock().leaving), (0, 0));
+        nobody_is_left(&open);
     }
 }

@@ -11,6 +11,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::{Digest, Stream};
 use pingora::proxy::Session;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
 
 use crate::proxy::websocket::POLICY_VIOLATION;
 
@@ -34,6 +35,8 @@ pub(super) struct Progress {
     is_leaving: AtomicBool,
     /// Whether it leaves because everything ends, and not for another.
     is_ending: AtomicBool,
+    /// Who waits for its room. Held by whoever changes the two above.
+    heir: parking_lot::Mutex<Option<oneshot::Sender<bool>>>,
     /// Whoever waits for the next request.
     reader: AtomicWaker,
     /// Whether the answer that comes next switches to WebSocket.
@@ -54,6 +57,7 @@ impl Progress {
             began,
             is_leaving: AtomicBool::new(false),
             is_ending: AtomicBool::new(false),
+            heir: parking_lot::Mutex::default(),
             reader: AtomicWaker::new(),
             is_switching: AtomicBool::new(false),
             is_cut: AtomicBool::new(false),
@@ -72,40 +76,78 @@ impl Progress {
 
     /// A request, or the next part of its head, is waited for from now on.
     pub(super) fn waits(&self) {
-        self.since.store(self.now(), Ordering::Release);
+        self.since.store(self.now(), Ordering::SeqCst);
     }
 
-    /// Since when nothing is being done for it; `None` while something is, or was promised to another.
+    /// A request has begun to come: who has waited so far waits anew, and makes no room for another.
+    pub(super) fn begins(&self) {
+        self.waits();
+        self.stays();
+    }
+
+    /// Since when nothing is being done for it; `None` while something is, or its room was promised to another.
     pub(super) fn idle_since(&self) -> Option<u64> {
-        let is_idle = Self::is_between_requests(self.step.load(Ordering::Acquire))
-            && self.streams.load(Ordering::Acquire) == 0
-            && !self.is_leaving();
-        Some(self.since.load(Ordering::Acquire)).filter(|since| is_idle && *since != NOT_YET)
+        self.waiting_since().filter(|_| !self.is_leaving())
     }
 
-    /// Has it make room; `false` when it was told before.
-    pub(super) fn leave(&self) -> bool {
-        let is_first = !self.is_leaving.swap(true, Ordering::AcqRel);
-        if is_first {
-            self.reader.wake();
+    fn waiting_since(&self) -> Option<u64> {
+        let is_at_work =
+            !Self::is_between_requests(self.step.load(Ordering::SeqCst)) || self.streams.load(Ordering::SeqCst) > 0;
+        Some(self.since.load(Ordering::SeqCst)).filter(|since| !is_at_work && *since != NOT_YET)
+    }
+
+    /// Asks it to make room, where nothing was done for it since `since`. The answer is `true` once it has gone, and `false` as soon as a
+    /// request comes first.
+    pub(super) fn ask(&self, since: u64) -> Option<oneshot::Receiver<bool>> {
+        let mut heir = self.heir.lock();
+        if self.idle_since() != Some(since) {
+            return None;
         }
-        is_first
+        self.is_leaving.store(true, Ordering::SeqCst);
+        // A request that came in between did not see that.
+        if self.waiting_since() != Some(since) {
+            self.is_leaving.store(false, Ordering::SeqCst);
+            return None;
+        }
+        let (sender, answer) = oneshot::channel();
+        *heir = Some(sender);
+        drop(heir);
+        self.reader.wake();
+        Some(answer)
     }
 
-    /// The same where nobody needs the room: everything ends.
-    pub(super) fn end(&self) -> bool {
-        self.is_ending.store(true, Ordering::Release);
-        self.leave()
+    /// There is something to do for it: who waits for its room has to ask another.
+    fn stays(&self) {
+        if self.is_leaving() {
+            let mut heir = self.heir.lock();
+            self.is_leaving.store(self.is_ending(), Ordering::SeqCst);
+            // Whoever does not wait any more needs no answer.
+            let _ = heir.take().map(|heir| heir.send(false));
+        }
+    }
+
+    /// It is closed. Whether somebody has its room now.
+    pub(super) fn is_gone(&self) -> bool {
+        self.heir.lock().take().is_some_and(|heir| heir.send(true).is_ok())
+    }
+
+    /// Has it go as soon as nothing is being done for it: everything ends.
+    pub(super) fn end(&self) {
+        let heir = self.heir.lock();
+        self.is_ending.store(true, Ordering::SeqCst);
+        self.is_leaving.store(true, Ordering::SeqCst);
+        drop(heir);
+        self.reader.wake();
     }
 
     /// Whether nobody needs its room.
     pub(super) fn is_ending(&self) -> bool {
-        self.is_ending.load(Ordering::Acquire)
+        self.is_ending.load(Ordering::SeqCst)
     }
 
-    /// Whether it is to make room.
+    /// Whether it is to go, for another or because everything ends.
     pub(super) fn is_leaving(&self) -> bool {
-        self.is_leaving.load(Ordering::Acquire)
+        self.is_leaving.load(Ordering::SeqCst)
     }
 
     /// Whether it is to go now. If not, `reader` hears when it is.
@@ -115,7 +157,9 @@ impl Progress {
     }
 
     pub(super) fn head_complete(&self) {
-        self.step.fetch_or(1, Ordering::AcqRel);
+        self.step.fetch_or(1, Ordering::SeqCst);
+        // It may have been asked between the last byte and this.
+        self.stays();
     }
 
     fn request_done(&self) {
@@ -167,7 +211,8 @@ impl AtWork {
     /// That of `session`; `None` for HTTP/1, where the hooks tell.
     pub(in crate::proxy) fn of(session: &ServerSession) -> Option<Self> {
         let progress = Progress::of(session.as_http2()?.digest()?)?;
-        progress.streams.fetch_add(1, Ordering::AcqRel);
+        progress.streams.fetch_add(1, Ordering::SeqCst);
+        progress.stays();
         Some(Self(Arc::clone(progress)))
     }
 }

@@ -2,6 +2,7 @@ use tokio::io::{DuplexStream, duplex};
 
 use prometheus::IntCounter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
 
 use super::*;
 
@@ -98,27 +99,77 @@ async fn a_head_without_end_is_refused_at_its_limit_and_what_still_comes_is_thro
     assert_eq!(answer.as_bytes(), HEADERS_TOO_LARGE);
 }
 
+/// Asks an idle one to make room.
+fn asked(progress: &Progress) -> oneshot::Receiver<bool> {
+    progress.ask(progress.idle_since().unwrap()).unwrap()
+}
+
 #[tokio::test(start_paused = true)]
-async fn who_is_idle_goes_when_told_to_and_who_is_not_goes_after_that() {
+async fn who_is_at_work_makes_no_room_and_goes_after_that_at_the_end() {
     let (mut client, mut server) = connection();
     sent(&mut client, &mut server, &[b"GET / HTTP/1.1\r\n\r\n"]).await;
     let progress = Arc::clone(&server.progress);
+    let since = progress.idle_since().unwrap();
     progress.head_complete();
-    assert!(progress.idle_since().is_none());
-    assert!(progress.leave() && !progress.leave());
+    assert!(progress.idle_since().is_none() && progress.ask(since).is_none() && !progress.is_leaving());
+    progress.end();
     sent(&mut client, &mut server, &[b"body"]).await;
     progress.step.store(2, Ordering::Release);
     let gone = server.read_u8().await.unwrap_err();
-    assert_eq!((gone.kind(), server.meters.made_room.get()), (io::ErrorKind::ConnectionAborted, 1));
+    assert_eq!((gone.kind(), server.meters.made_room.get()), (io::ErrorKind::ConnectionAborted, 0));
+}
 
+#[tokio::test(start_paused = true)]
+async fn who_is_idle_goes_when_asked_to() {
     let (_client, mut server) = connection();
     let progress = Arc::clone(&server.progress);
     let told = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(progress.leave());
+        asked(&progress)
     };
-    let (gone, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(2), server.read_u8()), told);
+    let (gone, mut answer) = tokio::join!(tokio::time::timeout(Duration::from_secs(2), server.read_u8()), told);
     assert_eq!(gone.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    assert_eq!(server.meters.made_room.get(), 1);
+    assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Empty), "its place is not free yet");
+    assert!(progress.is_gone());
+    assert_eq!(answer.try_recv(), Ok(true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gets_a_request_first_stays() {
+    for first in [&b"G"[..], b"P", b"GET / HTTP/1.1\r\n\r\n", HTTP2_PREFACE] {
+        let (mut client, mut server) = connection();
+        let progress = Arc::clone(&server.progress);
+        let mut answer = asked(&progress);
+        sent(&mut client, &mut server, &[first]).await;
+        assert_eq!((answer.try_recv(), progress.is_leaving()), (Ok(false), false));
+        // Asked once more in the middle of a head, it goes: heads without end hold no place.
+        let mut answer = asked(&progress);
+        assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert!(answer.try_recv().is_err());
+    }
+    // The rest of a head was read already when it was asked.
+    let (mut client, mut server) = connection();
+    let progress = Arc::clone(&server.progress);
+    sent(&mut client, &mut server, &[b"GET / HTTP/1.1\r\n\r\n"]).await;
+    let mut answer = asked(&progress);
+    progress.head_complete();
+    assert_eq!((answer.try_recv(), progress.is_leaving()), (Ok(false), false));
+    sent(&mut client, &mut server, &[b"body"]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_connection_stays_for_a_request_and_not_for_a_ping() {
+    let (mut client, mut server) = connection();
+    let progress = Arc::clone(&server.progress);
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let headers = [0, 0, 1, 1, 5, 0, 0, 0, 1, 0x82];
+    sent(&mut client, &mut server, &[HTTP2_PREFACE]).await;
+    let mut answer = asked(&progress);
+    sent(&mut client, &mut server, &[&ping]).await;
+    assert!(answer.try_recv().is_err() && progress.is_leaving());
+    sent(&mut client, &mut server, &[&headers]).await;
+    assert_eq!((answer.try_recv(), progress.is_leaving()), (Ok(false), false));
 }
 
 #[tokio::test(start_paused = true)]
