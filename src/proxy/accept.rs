@@ -120,8 +120,12 @@ where
         let mut connections = JoinSet::new();
         let mut stop = self.stop.clone();
         loop {
+            let next = async {
+                self.entrance.may_come().await;
+                acceptor.next().await
+            };
             tokio::select! {
-                connection = acceptor.next() => self.admit(connection, &mut connections),
+                connection = next => self.admit(connection, &mut connections),
                 Some(_) = connections.join_next() => {}
                 _ = stop.wait_for(|stop| *stop) => break,
             }

@@ -89,6 +89,11 @@ where
         self.open.door()
     }
 
+    /// Returns once another connection may be accepted.
+    pub(super) async fn may_come(&self) {
+        self.open.may_come().await;
+    }
+
     /// A place for a connection that was accepted just now, which may be another's still; `None` when there is none, and then it is to
     /// be closed.
     pub(super) fn admit(&self) -> Option<Place> {

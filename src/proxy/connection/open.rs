@@ -92,6 +92,21 @@ impl OpenConnections {
         self.is_shut.store(is_shut, Ordering::Relaxed);
     }
 
+    /// Returns once one more may wait for room: until then the system keeps who wants to come in.
+    pub(super) async fn may_come(&self) {
+        loop {
+            let closed = self.closed.notified();
+            if self.lines.lock().waiting < self.most_waiting() {
+                return;
+            }
+            closed.await;
+        }
+    }
+
+    fn most_waiting(&self) -> usize {
+        (self.limit / 4).clamp(FEW, MANY)
+    }
+
     /// A place for one more, which is an idle one's if need be; `None` when there is none.
     pub(in crate::proxy) fn admit(self: &Arc<Self>) -> Option<Place> {
         if self.is_shut.load(Ordering::Relaxed) {
@@ -100,7 +115,7 @@ impl OpenConnections {
         let mut lines = self.lines.lock();
         let mut room = None;
         if lines.open.len() - lines.waiting >= self.limit {
-            if lines.waiting >= (self.limit / 4).clamp(FEW, MANY) {
+            if lines.waiting >= self.most_waiting() {
                 return None;
             }
             room = Some(lines.ask()?);
