@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
+#[allow(dead_code, reason = "each test file uses its part")]
 #[path = "../support/clock.rs"]
 mod clock;
 mod order;

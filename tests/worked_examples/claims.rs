@@ -87,7 +87,7 @@ fn what_is_held_on_a_resource_is_not_organization_wide() {
             panic!("{member} may");
         };
         let Grounds::Granted(basis) = permit.grounds() else { panic!("{:?}", permit.grounds()) };
-        basis.clone()
+        *basis
     };
     let edit = "project:edit";
     assert!(basis("alice", &[edit], edit, Grants::Token).is_organization_wide());
