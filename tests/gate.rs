@@ -16,7 +16,7 @@ use portcullis::domain::{
     UnixSeconds,
 };
 use portcullis::gate::explain::ExplainRequest;
-use portcullis::gate::{Gate, RequestView, Rules, Tokens, Trace, Verdict};
+use portcullis::gate::{Gate, InForce, RequestView, Rules, Tokens, Trace, Verdict};
 use portcullis::live::{Settings, World};
 use portcullis::rules::{self, Context};
 use portcullis::source::{Check, SourceError};
@@ -82,7 +82,8 @@ impl Setup {
         let (world, _) = World::new(Settings::default(), clock.clone(), metrics.clone(), Box::new(|_| {}));
         let world = Arc::new(world);
         let tokens = tokens_of_the_tests(&metrics).await;
-        let gate = Gate::new(rules_of(routes, &metrics), tokens, world.clone(), clock.clone(), metrics.clone());
+        let in_force = InForce::new(rules_of(routes, &metrics), tokens);
+        let gate = Gate::new(in_force, world.clone(), clock.clone(), metrics.clone());
         Self { gate, world, clock, metrics }
     }
 
@@ -344,7 +345,8 @@ async fn h5_a_request_with_a_body_is_judged_to_its_end_by_what_it_began_with() {
     let first = setup.gate.check(&moving(None).view(), &mut trace).await;
     assert!(matches!(first, Verdict::ReadBody { .. }));
     let others = "- {id: other, match: {path: /other}, public: true}\n- {id: hidden, match: {path: /h}, public: true, conceal: true}";
-    setup.gate.replace(rules_of(others, &setup.metrics), tokens_of_the_tests(&setup.metrics).await);
+    let tokens = tokens_of_the_tests(&setup.metrics).await;
+    setup.gate.replace(InForce::new(rules_of(others, &setup.metrics), tokens));
     let second = setup.check_on(&moving(Some(br#"{"project": "42"}"#)), &mut trace).await;
     assert_eq!((second, trace.route_id()), (Ok(()), Some("move")));
     assert_eq!(setup.check(&moving(Some(br#"{"project": "42"}"#))).await, Err(DenyReason::NoRoute));
@@ -386,16 +388,15 @@ fn h5_rules_and_tokens_are_replaced_together() {
         let routes = format!("- {{id: {name}, match: {{path: /a}}, authenticated: true}}");
         let sources = settings.sources();
         let tokens = Tokens { verifier: Box::new(Says(name)), keys: keys.clone(), settings: settings.clone(), sources };
-        (rules_of(&routes, &setup.metrics), tokens)
+        InForce::new(rules_of(&routes, &setup.metrics), tokens)
     };
-    let (rules, tokens) = generation("one");
-    setup.gate.replace(rules, tokens);
+    setup.gate.replace(generation("one"));
     let generations: Vec<_> = (0..5_000).map(|n| generation(if n % 2 == 0 { "one" } else { "two" })).collect();
     let over = Mutex::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for (rules, tokens) in generations {
-                setup.gate.replace(rules, tokens);
+            for generation in generations {
+                setup.gate.replace(generation);
             }
             *over.lock().unwrap() = true;
         });

@@ -11,7 +11,7 @@ use crate::domain::{Denial, DenyReason};
 use crate::gate::RequestView;
 
 /// What a client may send before anything is looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
     /// Bytes of the whole request head.
     pub head_bytes: usize,

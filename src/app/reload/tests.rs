@@ -18,12 +18,11 @@ fn what_was_read_first_never_replaces_what_was_read_later() {
     std::fs::write(&file, configuration(0)).unwrap();
     let config = config::load(&file, &ProcessEnvironment).unwrap();
     let (clock, metrics) = (Arc::new(SystemClock), Arc::new(metrics().unwrap()));
-    let started_with = config.built_in.clone();
+    let beginning = Beginning::of(&config);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let gate = runtime.block_on(offline::gate(config, clock.clone(), offline::LoadKeys::Files)).unwrap().gate;
     let gate = Arc::new(gate);
-    let upstreams = vec!["app".to_owned()];
-    let reloader = Reloader::new(Some(file.clone()), Arc::clone(&gate), metrics, clock, upstreams, started_with);
+    let reloader = Reloader::new(Some(file.clone()), Arc::clone(&gate), metrics, clock, beginning);
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for _ in 0..3 {
