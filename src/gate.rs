@@ -269,10 +269,7 @@ impl Gate {
         if let Some(wanted) = wanted {
             self.waiters.until(&self.world, wanted, &self.metrics).await?;
         }
-        self.resident(organization).await?;
-        let Lookup::Ready(view) = self.world.view(organization) else {
-            return Err(Denial::because(DenyReason::FactsUnavailable, "the organization had to leave again"));
-        };
+        let view = self.known(organization, wanted.is_some()).await?;
         if let Some(wanted) = wanted.filter(|wanted| wanted.epoch != view.revision().epoch) {
             // Another history may have begun since.
             revision::reached(&self.world, wanted)?;
@@ -282,15 +279,25 @@ impl Gate {
         Ok(view)
     }
 
-    /// Waits, a bounded time, until what is known of `organization` is in memory. Returns at once when it is.
-    async fn resident(&self, organization: &OrganizationId) -> Result<(), Denial> {
+    /// What is known of `organization`: at once when it is in memory, or after a bounded time. Former facts will do unless the client
+    /// `asks` for some at least as new as it knows.
+    async fn known(&self, organization: &OrganizationId, asks: bool) -> Result<View, Denial> {
+        let will_do = |view: &View| !asks || !view.is_former();
         match self.world.view(organization) {
-            Lookup::Ready(_) => Ok(()),
-            Lookup::NotResident => {
-                let loaded = self.world.load(organization).await;
-                loaded.map_err(|error| Denial::because(DenyReason::FactsUnavailable, error.to_string()))
+            Lookup::Ready(view) if will_do(&view) => return Ok(view),
+            Lookup::Ready(_) | Lookup::NotResident => {}
+            Lookup::NoFacts => return Err(Denial::because(DenyReason::FactsUnavailable, "there are no facts yet")),
+        }
+        let loaded = self.world.load(organization).await;
+        loaded.map_err(|error| Denial::because(DenyReason::FactsUnavailable, error.to_string()))?;
+        match self.world.view(organization) {
+            Lookup::Ready(view) if will_do(&view) => Ok(view),
+            Lookup::Ready(_) => {
+                Err(Denial::because(DenyReason::RevisionUnavailable, "the organization has to be read again"))
             }
-            Lookup::NoFacts => Err(Denial::because(DenyReason::FactsUnavailable, "there are no facts yet")),
+            Lookup::NotResident | Lookup::NoFacts => {
+                Err(Denial::because(DenyReason::FactsUnavailable, "the organization had to leave again"))
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use tokio::sync::watch;
@@ -30,10 +30,10 @@ pub use residents::{LoadError, Order, Orders, Released, Use};
 pub use revocations::Revocations;
 pub use view::{Lookup, View};
 
-use self::generation::{Everything, Generation, Preloaded};
+use self::generation::{Everything, Former, Generation, Preloaded};
 use self::histories::Histories;
 use self::moment::{Moment, Proof};
-use self::residents::Residents;
+use self::residents::{Resident, Residents};
 use self::turn::Turn;
 use self::view::Held;
 use crate::domain::record::{CatalogRows, Delta, OrganizationRecord, OrganizationRows, Part, Transaction};
@@ -112,6 +112,7 @@ impl World {
             revision: None,
             catalog: Arc::new(Catalog::empty()),
             organizations: Preloaded::OnDemand,
+            former: None,
         };
         let world = Self {
             settings,
@@ -128,7 +129,8 @@ impl World {
         (world, orders)
     }
 
-    /// The facts about `organization` that are in force now. Does not wait.
+    /// The facts about `organization` that are in force now. Does not wait. Those that everything else has left behind are
+    /// [former](View::is_former) ones; they are on order then.
     pub fn view(&self, organization: &OrganizationId) -> Lookup {
         let read = || {
             let generation = self.current.load();
@@ -138,19 +140,26 @@ impl World {
                 Preloaded::All(all) => {
                     (all.places.get(organization).map_or(Held::Unknown, |&at| Held::Preloaded(at)), proven)
                 }
-                Preloaded::OnDemand => match self.residents.find(organization, generation.number) {
-                    Some(resident) => {
+                Preloaded::OnDemand => match self.residents.any(organization) {
+                    Some(resident) if resident.is_of(generation.number) => {
                         resident.touch();
                         // Decided on both, so as old as the older of them.
                         let own = resident.proven().map_or(proven, |own| proven.map(|world| world.min(own)));
                         (Held::Resident(resident.shard()), own)
                     }
+                    Some(resident) => return former(generation, &resident).map_or(Lookup::NotResident, Lookup::Ready),
                     None => return Lookup::NotResident,
                 },
             };
             Lookup::Ready(View { generation, revision, organization, proven })
         };
-        self.turn.read(read)
+        let found = self.turn.read(read);
+        if let Lookup::Ready(view) = &found
+            && view.is_former()
+        {
+            self.residents.want(organization);
+        }
+        found
     }
 
     /// Waits until `organization` is resident, or known not to exist; look again then. Waits at most [`Settings::load_wait`].
@@ -177,7 +186,7 @@ impl World {
         catalog: &CatalogRows,
         organizations: Vec<(OrganizationId, OrganizationRows)>,
     ) -> Result<(), InstallError> {
-        self.install(revision, catalog, |catalog| {
+        self.install(revision, catalog, None, |catalog| {
             let mut places = HashMap::with_capacity_and_hasher(organizations.len(), RandomState::default());
             let mut shards = Vec::with_capacity(organizations.len());
             for (organization, rows) in organizations {
@@ -203,7 +212,7 @@ impl World {
             && before.revision.is_some_and(|in_force| in_force.epoch == revision.epoch);
         if !same_history {
             drop(turn);
-            return self.install(revision, catalog, |_| Ok(Preloaded::OnDemand));
+            return self.install(revision, catalog, None, |_| Ok(Preloaded::OnDemand));
         }
         before.may_become(revision)?;
         let catalog = before.catalog.advance(&Delta::Reset(Box::new(catalog.clone())));
@@ -212,18 +221,21 @@ impl World {
         Ok(())
     }
 
-    /// Puts a catalog in force, and has every organization loaded anew: what happened since the residents were loaded is not known.
+    /// Puts a catalog in force, and has every organization loaded anew: what happened since the residents were loaded is not known. Until they
+    /// are, each of them stays what it was, with the catalog it was in force with, and is as old as that.
     ///
     /// # Errors
     /// [`InstallError`], and nothing has changed.
     pub fn start_over(&self, revision: Revision, catalog: &CatalogRows) -> Result<(), InstallError> {
-        self.install(revision, catalog, |_| Ok(Preloaded::OnDemand))
+        let former = self.current.load().outlived(self.proven.get());
+        self.install(revision, catalog, former, |_| Ok(Preloaded::OnDemand))
     }
 
     fn install(
         &self,
         revision: Revision,
         catalog: &CatalogRows,
+        former: Option<Arc<Former>>,
         organizations: impl FnOnce(&Catalog) -> Result<Preloaded, InstallError>,
     ) -> Result<(), InstallError> {
         let _turn = self.installing();
@@ -232,7 +244,7 @@ impl World {
         let catalog = Arc::new(self.noted(Catalog::build(catalog).map_err(InstallError::Catalog)?));
         let organizations = organizations(&catalog)?;
         let number = before.number + 1;
-        self.put_in_force(Generation { number, revision: Some(revision), catalog, organizations });
+        self.put_in_force(Generation { number, revision: Some(revision), catalog, organizations, former });
         Ok(())
     }
 
@@ -329,7 +341,8 @@ impl World {
     /// How old the oldest facts are that anything may be decided on at `uptime`.
     fn oldest(&self, uptime: Duration) -> Option<Duration> {
         let proven = self.proven.get()?;
-        let oldest = self.residents.oldest().map_or(proven, |oldest| oldest.min(proven));
+        let former = self.current.load().former.clone();
+        let oldest = self.residents.oldest(former.as_deref()).map_or(proven, |oldest| oldest.min(proven));
         Some(oldest.age(uptime))
     }
 
@@ -413,6 +426,14 @@ impl World {
         self.metrics.revocations.show(self.revocations.freshness(uptime).age, self.revocations.count());
         self.metrics.facts.show_oldest(self.oldest(uptime));
     }
+}
+
+/// What is left of a resident when everything began anew.
+fn former(generation: Guard<Arc<Generation>>, resident: &Resident) -> Option<View> {
+    let former = generation.former.clone().filter(|former| resident.is_of(former.number))?;
+    let shard = resident.shard().clone()?;
+    let (revision, proven) = (former.revision, former.proven);
+    Some(View { generation, revision, organization: Held::Former(former, shard), proven })
 }
 
 impl fmt::Debug for World {

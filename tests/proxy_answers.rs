@@ -192,7 +192,10 @@ fn stale_facts_and_a_revision_that_is_not_here_yet_are_503() {
 #[test]
 fn an_upstream_that_is_not_there_is_502_and_a_silent_one_504() {
     let system = System::with(ROUTES).upstreams(&format!("{{app: {{servers: [\"{}\"]}}}}", nowhere())).start();
-    system.get("/healthz").is_refused(502, "upstream_unreachable");
+    system.get("/%68ealthz").is_refused(502, "upstream_unreachable");
+    system.until("its line has the path that was judged", |system| {
+        system.logged().contains(r#""reason":"upstream_unreachable","status":502,"route":"health","method":"GET","host":"app.test","path":"/healthz""#)
+    });
     system.get("/projects/43/vault").is_refused(401, "missing_token");
 
     let silent = RecordingUpstream::answering(|_, _| true);

@@ -7,6 +7,7 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -346,18 +347,15 @@ fn a_panic_while_deciding_again_ends_the_stream() {
 #[test]
 fn an_upload_ends_when_its_token_is_revoked_on_both_sides() {
     let (told, upstream_end): (Sender<usize>, Receiver<usize>) = channel();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            let (mut total, mut chunk) = (0, [0; 16 * 1024]);
-            while let Ok(count @ 1..) = stream.read(&mut chunk) {
-                total += count;
-            }
-            let _ = told.send(total);
+    let told = Mutex::new(told);
+    let upstream = RecordingUpstream::serving(move |mut stream| {
+        let (mut total, mut chunk) = (0, [0; 16 * 1024]);
+        while let Ok(count @ 1..) = stream.read(&mut chunk) {
+            total += count;
         }
+        let _ = told.lock().unwrap().send(total);
     });
-    let system = System::with(ROUTES).upstreams(&format!("{{app: {{servers: [\"{address}\"]}}}}")).start();
+    let system = System::with(ROUTES).upstream(upstream).start();
     let mut stream = TcpStream::connect(system.address).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let token = alice().sign();
@@ -390,22 +388,15 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 /// A WebSocket server that sends back what it is sent.
-fn echo() -> std::net::SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        listener.incoming().flatten().for_each(|stream| {
-            std::thread::spawn(move || {
-                let Ok(mut socket) = tokio_tungstenite::tungstenite::accept(stream) else { return };
-                while let Ok(message) = socket.read() {
-                    if message.is_text() && socket.send(message).is_err() {
-                        return;
-                    }
-                }
-            });
-        });
-    });
-    address
+fn echo() -> RecordingUpstream {
+    RecordingUpstream::serving(|wire| {
+        let Ok(mut socket) = tokio_tungstenite::tungstenite::accept(wire) else { return };
+        while let Ok(message) = socket.read() {
+            if message.is_text() && socket.send(message).is_err() {
+                return;
+            }
+        }
+    })
 }
 
 fn handshake(token: &str) -> http::Request<()> {
@@ -421,7 +412,7 @@ fn handshake(token: &str) -> http::Request<()> {
 
 #[test]
 fn a_websocket_client_is_told_1008_when_its_token_is_revoked_and_another_goes_on() {
-    let system = System::with(ROUTES).upstreams(&format!("{{app: {{servers: [\"{}\"]}}}}", echo())).start();
+    let system = System::with(ROUTES).upstream(echo()).start();
     block_on(async {
         let open = async |token: String| {
             let stream = tokio::net::TcpStream::connect(system.address).await.unwrap();

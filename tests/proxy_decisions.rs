@@ -432,3 +432,31 @@ fn e9_ids_are_compared_byte_for_byte() {
         assert!(matches!(outcome.answer.unwrap().status, 400 | 403), "{id}");
     }
 }
+
+/// Bypass case E3: wherever ids are put together, one that has a separator in it is still itself.
+#[test]
+fn e3_ids_with_separators_in_them_are_told_apart() {
+    const IDS: [&str; 10] = ["a", "b", "a:b", "a#b", "a@b", "a|b", "a,b", "project:a", "a:", ":b"];
+    let escaped = |id: &str| id.replace('#', "%23").replace('|', "%7C").replace(':', "%3A");
+    for granted in IDS {
+        let resources: String = IDS
+            .map(|id| format!("      - {{type: project, id: \"{id}\", name: x, parent: \"workspace:ws-security\"}}\n"))
+            .concat();
+        let company = COMPANY
+            .replacen("      - {type: app, id: gateway", &format!("{resources}      - {{type: app, id: gateway"), 1)
+            .replace(
+                "- om_alice project-viewer project:99",
+                &format!("- \"om_alice project-viewer project:{granted}\""),
+            );
+        let system = System::with(ROUTES).company(&company).start();
+        let alice = alice().sign();
+        for asked in IDS {
+            let by_path = system.get(&format!("/projects/{}", escaped(asked))).with(&alice).send();
+            assert_eq!(by_path.answer.unwrap().status == 200, asked == granted, "{asked}, and {granted} was granted");
+        }
+        for asked in ["a%00b", "a%00", "a%1fb", "a%0Ab", "A", "project", "project%3Aa%3Ab", "a%3Ab%3A"] {
+            let outcome = system.get(&format!("/projects/{asked}")).with(&alice).send();
+            assert!(outcome.arrived.is_empty() && outcome.answer.unwrap().status >= 400, "{asked}");
+        }
+    }
+}

@@ -242,6 +242,13 @@ fn b1_b2_hosts_ignore_case_a_trailing_dot_and_the_port() {
         "api.example.com@evil.test",
         "api.example.com,evil.test",
         "a b",
+        "api.example.com..",
+        ".api.example.com",
+        "api..example.com",
+        "api.example.com:80:80",
+        "api.example.com:x",
+        "api.example.com:80@evil.test",
+        "[::1].example.com",
         "api.example.com#",
         "a%00",
     ] {

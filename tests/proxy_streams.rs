@@ -7,7 +7,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -30,19 +30,7 @@ const ROUTES: &str = r#"
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Hands every connection to `serve`, one after the other.
-fn upstream(serve: impl Fn(TcpStream) + Send + 'static) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || listener.incoming().flatten().for_each(serve));
-    address
-}
-
-fn in_front_of(upstream: SocketAddr) -> System {
-    System::with(ROUTES).upstreams(&format!("{{app: {{servers: [\"{upstream}\"]}}}}")).start()
-}
-
-fn read_until(stream: &mut TcpStream, end: &str) -> String {
+fn read_until(stream: &mut impl Read, end: &str) -> String {
     let mut text = String::new();
     let mut chunk = [0; 4096];
     while !text.contains(end) {
@@ -58,13 +46,14 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 #[test]
 fn a_request_body_passes_as_it_comes() {
     let (seen, first_seen) = channel();
-    let address = upstream(move |mut stream| {
+    let seen = Mutex::new(seen);
+    let upstream = RecordingUpstream::serving(move |mut stream| {
         read_until(&mut stream, "first chunk");
-        seen.send(()).unwrap();
+        seen.lock().unwrap().send(()).unwrap();
         read_until(&mut stream, "last chunk");
         stream.write_all(OK).unwrap();
     });
-    let system = in_front_of(address);
+    let system = System::with(ROUTES).upstream(upstream).start();
     for framing in ["Transfer-Encoding: chunked", "Content-Length: 21"] {
         let mut connection = system.connect();
         let chunk = |text: &str| match framing.contains("chunked") {
@@ -217,27 +206,19 @@ fn a_pooled_connection_that_died_costs_nobody_a_safe_request() {
 }
 
 /// A WebSocket server that echoes, and how many connections it got.
-fn echo_server() -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
+fn echo_server() -> (RecordingUpstream, Arc<AtomicUsize>) {
     let connections = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&connections);
-    std::thread::spawn(move || {
-        block_on(async {
-            listener.set_nonblocking(true).unwrap();
-            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-            while let Ok((stream, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::SeqCst);
-                let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else { continue };
-                while let Some(Ok(message)) = socket.next().await {
-                    if message.is_text() && socket.send(message).await.is_err() {
-                        break;
-                    }
-                }
+    let upstream = RecordingUpstream::serving(move |wire| {
+        count.fetch_add(1, Ordering::SeqCst);
+        let Ok(mut socket) = tokio_tungstenite::tungstenite::accept(wire) else { return };
+        while let Ok(message) = socket.read() {
+            if message.is_text() && socket.send(message).is_err() {
+                break;
             }
-        });
+        }
     });
-    (address, connections)
+    (upstream, connections)
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -259,8 +240,8 @@ fn handshake(token: Option<&str>) -> http::Request<()> {
 
 #[test]
 fn a_websocket_opens_after_a_permit_and_not_without_one() {
-    let (address, connections) = echo_server();
-    let system = in_front_of(address);
+    let (upstream, connections) = echo_server();
+    let system = System::with(ROUTES).upstream(upstream).start();
     block_on(async {
         let token = alice().sign();
         for refused in [None, Some("x.y.z")] {
@@ -295,7 +276,9 @@ fn f5_an_upgrade_that_is_answered_at_once_stays_open() {
     });
     let system = System::with(ROUTES).upstream(upstream).start();
     let ask = system.get("/socket").with(&alice().sign()).field("connection", "upgrade").field("upgrade", "websocket");
-    for round in 0..100 {
+    #[expect(clippy::disallowed_methods, reason = "how often is for whoever runs the tests to say")]
+    let rounds = std::env::var("PORTCULLIS_TUNNELS").map_or(100, |rounds| rounds.parse().unwrap());
+    for round in 0..rounds {
         let mut connection = system.connect();
         connection.send(ask.bytes());
         assert_eq!(connection.answer().unwrap().status, 101);
@@ -310,7 +293,7 @@ fn f5_an_upgrade_that_is_answered_at_once_stays_open() {
             assert_eq!(String::from_utf8_lossy(&received), expected);
         }
     }
-    assert_eq!(system.upstream.take().len(), 100);
+    assert_eq!(system.upstream.take().len(), rounds);
 }
 
 #[test]

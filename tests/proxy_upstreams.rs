@@ -49,15 +49,56 @@ fn e8_a_connection_that_said_too_much_serves_nobody_else() {
             "/open/early" => {
                 format!("HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok{POISON}")
             }
+            "/open/later" => {
+                // While nobody uses the connection.
+                let mut later = stream.writer();
+                std::thread::spawn(move || {
+                    let (_never, wait) = std::sync::mpsc::channel::<()>();
+                    let _ = wait.recv_timeout(Duration::from_millis(30));
+                    later.write_all(POISON.as_bytes())
+                });
+                "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_owned()
+            }
+            "/open/interim" => format!(
+                "{}HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok{POISON}",
+                "HTTP/1.1 102 Processing\r\n\r\n".repeat(3)
+            ),
+            "/open/old" => format!("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 2\r\n\r\nok{POISON}"),
+            "/open/both" => {
+                format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n{POISON}"
+                )
+            }
+            "/open/chunk" => {
+                format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0x2\r\nok\r\n0\r\n\r\n{POISON}")
+            }
+            "/open/half" => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n20\r\nok".to_owned(),
+            "/open/not-modified" => format!("HTTP/1.1 304 Not Modified\r\ncontent-length: 2\r\n\r\n{POISON}"),
             "/open/short" => "HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\nok".to_owned(),
             _ => "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok".to_owned(),
         };
-        stream.write_all(answer.as_bytes()).is_ok() && received.target() != "/open/short"
+        stream.write_all(answer.as_bytes()).is_ok() && !["/open/short", "/open/half"].contains(&&*received.target())
     });
     let system =
         System::with(ROUTES).upstream_options("connect_timeout: 1s, read_timeout: 1s").upstream(upstream).start();
     let alice = alice().sign();
-    for trick in ["behind", "behind-chunks", "behind-nothing", "two-lengths", "unasked", "early", "short"] {
+    let tricks = [
+        "behind",
+        "behind-chunks",
+        "behind-nothing",
+        "two-lengths",
+        "unasked",
+        "early",
+        "short",
+        "later",
+        "interim",
+        "old",
+        "both",
+        "chunk",
+        "half",
+        "not-modified",
+    ];
+    for trick in tricks {
         for _ in 0..3 {
             // Both on connections to the upstream that may be used again.
             system.get("/me").with(&alice).passes();
@@ -65,6 +106,11 @@ fn e8_a_connection_that_said_too_much_serves_nobody_else() {
             connection.send(system.get(&format!("/open/{trick}")).field("connection", "close").bytes());
             let mut answer = Vec::new();
             connection.stream().read_to_end(&mut answer).unwrap_or_default();
+            if trick == "later" {
+                // Until it has come: on a connection in use it would be the answer to whatever was asked.
+                let (_never, wait) = std::sync::mpsc::channel::<()>();
+                let _ = wait.recv_timeout(Duration::from_millis(300));
+            }
             for _ in 0..2 {
                 let Some(answer) = system.get("/me").with(&alice).send().answer else { panic!("{trick}: no answer") };
                 assert_eq!((answer.status, answer.body.as_slice()), (200, &b"ok"[..]), "{trick}");

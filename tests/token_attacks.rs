@@ -51,27 +51,125 @@ fn a_good_token_of_every_algorithm_is_accepted() {
     }
 }
 
+/// A DER element (X.690 §8.1).
+fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len().to_be_bytes();
+    let significant = &length[length.iter().position(|byte| *byte > 0).unwrap_or(length.len() - 1)..];
+    let mut element = vec![tag];
+    if content.len() >= 0x80 {
+        element.push(0x80 | u8::try_from(significant.len()).unwrap());
+    }
+    [&element[..], significant, content].concat()
+}
+
+/// A public key in every form that a library has taken for a secret.
+fn public_forms(signer: &Signer) -> Vec<(Vec<u8>, String)> {
+    let jwk = &signer.jwk;
+    let raw = |name: &str| URL_SAFE_NO_PAD.decode(jwk[name].as_str().unwrap()).unwrap();
+    let sequence = |parts: &[&[u8]]| der(0x30, &parts.concat());
+    let bits = |content: &[u8]| der(0x03, &[&[0], content].concat());
+    let mut forms = Vec::new();
+    let (identifier, key, pkcs1) = match signer.algorithm {
+        Algorithm::RS256 | Algorithm::PS256 => {
+            let number = |bytes: &[u8]| der(0x02, &[&[0], bytes].concat());
+            let key = sequence(&[&number(&raw("n")), &der(0x02, &raw("e"))]);
+            forms.push((raw("n"), "the modulus".to_owned()));
+            forms.push((jwk["n"].as_str().unwrap().as_bytes().to_vec(), "the modulus as text".to_owned()));
+            let oid = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
+            (der(0x30, oid), key.clone(), Some(key))
+        }
+        Algorithm::ES256 | Algorithm::ES384 => {
+            let curve: &[u8] = match signer.algorithm {
+                Algorithm::ES256 => b"\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07",
+                _ => b"\x06\x05\x2b\x81\x04\x00\x22",
+            };
+            forms.push((raw("x"), "one coordinate".to_owned()));
+            forms.push(([raw("x"), raw("y")].concat(), "both coordinates".to_owned()));
+            let point = [vec![4], raw("x"), raw("y")].concat();
+            forms.push((point.clone(), "the point".to_owned()));
+            (sequence(&[b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01", curve]), point, None)
+        }
+        _ => {
+            forms.push((raw("x"), "the point".to_owned()));
+            (der(0x30, b"\x06\x03\x2b\x65\x70"), raw("x"), None)
+        }
+    };
+    let spki = sequence(&[&identifier, &bits(&key)]);
+    let ders = [Some((spki, "PUBLIC KEY")), pkcs1.map(|der| (der, "RSA PUBLIC KEY"))];
+    for (der, label) in ders.into_iter().flatten() {
+        let text = base64::engine::general_purpose::STANDARD.encode(&der);
+        let lines: Vec<&str> = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        let pem = format!("-----BEGIN {label}-----\n{}\n-----END {label}-----", lines.join("\n"));
+        forms.push((format!("{pem}\n").into_bytes(), format!("{label} in PEM")));
+        forms.push((format!("{pem}\n\n").into_bytes(), format!("{label} in PEM, and an empty line")));
+        forms.push((pem.replace('\n', "\r\n").into_bytes(), format!("{label} in PEM with carriage returns")));
+        forms.push((pem.replace('\n', "").into_bytes(), format!("{label} in PEM on one line")));
+        forms.push((pem.into_bytes(), format!("{label} in PEM without its last line end")));
+        forms.push((text.into_bytes(), format!("{label} in base64")));
+        forms.push((der, format!("{label} in DER")));
+    }
+    let jwk = Value::from(jwk.clone());
+    let set = json!({"keys": [jwk.clone()]});
+    for (value, what) in [(jwk, "the JWK"), (set, "the key set")] {
+        forms.push((value.to_string().into_bytes(), what.to_owned()));
+        forms.push((serde_json::to_vec_pretty(&value).unwrap(), format!("{what}, for people")));
+    }
+    forms.push((signer.kid().as_bytes().to_vec(), "the key id".to_owned()));
+    forms
+}
+
 #[test]
 fn d1_a_public_key_is_no_shared_secret() {
-    let jwk = rsa().jwk.clone();
-    let modulus = URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap()).unwrap();
-    let secrets = [
-        (rsa().pem.clone(), "the PEM"),
-        (modulus, "the modulus"),
-        (Value::from(jwk).to_string().into_bytes(), "the JWK"),
-        (vec![], "the empty key"),
-    ];
     let mut rows = Vec::new();
-    for (secret, trick) in secrets {
-        for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
-            let header = json!({"alg": format!("{algorithm:?}"), "typ": "JWT", "kid": rsa().kid()});
-            let signed = format!("{}.{}", encode(header.to_string()), encode(claims().to_string()));
-            let key = EncodingKey::from_secret(&secret);
-            let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, algorithm).unwrap();
-            rows.push((format!("{signed}.{signature}"), TokenFault::Algorithm, trick));
+    let published = document(ALL.map(|algorithm| &Signer::published(algorithm).jwk));
+    for signer in ALL.map(Signer::published) {
+        let mut secrets = public_forms(signer);
+        secrets.push((signer.pem.clone(), "the private key in PEM".to_owned()));
+        secrets.push((published.clone().into_bytes(), "the whole key set, as it is published".to_owned()));
+        secrets.push((vec![], "the empty key".to_owned()));
+        secrets.push((vec![0; 32], "zeros".to_owned()));
+        for (secret, trick) in secrets {
+            for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
+                let header = json!({"alg": format!("{algorithm:?}"), "typ": "JWT", "kid": signer.kid()});
+                let signed = format!("{}.{}", encode(header.to_string()), encode(claims().to_string()));
+                let key = EncodingKey::from_secret(&secret);
+                let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, algorithm).unwrap();
+                let trick = format!("{trick} of {:?}", signer.algorithm);
+                rows.push((format!("{signed}.{signature}"), TokenFault::Algorithm, trick));
+                // The same under the name of the key's own algorithm.
+                let signed = format!("{}.{}", encode(signer.header().to_string()), encode(claims().to_string()));
+                let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &key, algorithm).unwrap();
+                rows.push((
+                    format!("{signed}.{signature}"),
+                    Signature,
+                    format!("{algorithm:?} by the name of another"),
+                ));
+            }
         }
     }
+    assert!(rows.len() > 400, "{}", rows.len());
+    let rows: Vec<_> = rows.iter().map(|(token, fault, trick)| (token.clone(), *fault, trick.as_str())).collect();
     all_refused(verifier(|_| {}), &rsa().token(&claims()), &rows);
+}
+
+/// The forms above are those of the key: what is signed by it verifies by what they say, read by another library.
+#[test]
+fn d1_the_forms_are_those_of_the_key() {
+    let signed = "header.payload";
+    for signer in ALL.map(Signer::published) {
+        let signature = signer.signature(signed, signer.algorithm);
+        let forms = public_forms(signer);
+        let (der, _) = forms.iter().find(|(_, what)| what == "PUBLIC KEY in DER").unwrap();
+        let (pem, _) = forms.iter().find(|(_, what)| what == "PUBLIC KEY in PEM").unwrap();
+        let key = match signer.algorithm {
+            Algorithm::EdDSA => jsonwebtoken::DecodingKey::from_ed_pem(pem),
+            Algorithm::ES256 | Algorithm::ES384 => jsonwebtoken::DecodingKey::from_ec_pem(pem),
+            _ => jsonwebtoken::DecodingKey::from_rsa_pem(pem),
+        };
+        let is_good = jsonwebtoken::crypto::verify(&signature, signed.as_bytes(), &key.unwrap(), signer.algorithm);
+        assert!(is_good.unwrap(), "{:?}", signer.algorithm);
+        assert!(der.starts_with(&[0x30]));
+    }
 }
 
 #[test]

@@ -15,12 +15,11 @@ use super::process::{Process, free, resident};
 use super::sidecar::Sidecar;
 use super::target::{Client, clients};
 
-/// Facts that were proven to be the newest so lately are fresh.
-const FRESH: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(240);
 
-/// A process with sidecars, and what it says: how many of them are fresh.
-struct Fleet(Child, Receiver<usize>);
+/// A process with sidecars, and what it says: the uptime of the machine for which all of them have proof that their facts are the newest.
+/// Nothing while one has none.
+struct Fleet(Child, Receiver<Duration>);
 
 pub fn measure(scale: Scale) {
     let folder = tempfile::tempdir().unwrap();
@@ -33,7 +32,7 @@ pub fn measure(scale: Scale) {
     let (processes, each) = scale.sidecars;
     let begin = Instant::now();
     let fleets: Vec<Fleet> = (0..processes).map(|_| Fleet::start(&address.to_string(), each)).collect();
-    fleets.iter().for_each(|fleet| fleet.wait(|fresh| fresh == each));
+    fleets.iter().for_each(|fleet| fleet.proves(Duration::ZERO));
     println!(
         "{} sidecars are fresh {:.1} s after the first was started",
         processes * each,
@@ -50,10 +49,10 @@ pub fn measure(scale: Scale) {
     );
     let killed = Instant::now();
     drop(store);
+    let gone = SystemClock.uptime();
     let store = Process::store(folder.path(), address);
     let up = killed.elapsed();
-    fleets.iter().for_each(|fleet| fleet.wait(|fresh| fresh < each));
-    fleets.iter().for_each(|fleet| fleet.wait(|fresh| fresh == each));
+    fleets.iter().for_each(|fleet| fleet.proves(gone));
     println!(
         "killed, and ready again after {:.1} s; all are fresh {:.1} s after the kill",
         up.as_secs_f64(),
@@ -74,7 +73,7 @@ impl Fleet {
         let (say, heard) = channel();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
-                if say.send(line.parse().unwrap()).is_err() {
+                if say.send(Duration::from_nanos(line.parse().unwrap())).is_err() {
                     return;
                 }
             }
@@ -82,9 +81,10 @@ impl Fleet {
         Self(child, heard)
     }
 
-    fn wait(&self, wanted: impl Fn(usize) -> bool) {
+    /// Waits until what all have was the newest at some later moment.
+    fn proves(&self, moment: Duration) {
         let begin = Instant::now();
-        while !wanted(self.1.recv_timeout(PATIENCE).unwrap()) {
+        while self.1.recv_timeout(PATIENCE).unwrap() <= moment {
             assert!(begin.elapsed() < PATIENCE, "it does not come to hold");
         }
     }
@@ -98,7 +98,7 @@ impl Drop for Fleet {
     }
 }
 
-/// What such a process does: follows `count` times, and says again and again how many are fresh.
+/// What such a process does: follows `count` times, and says again and again, in nanoseconds, what all have proof for.
 pub fn subscribe(store: &str, count: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     runtime.block_on(async {
@@ -112,8 +112,10 @@ pub fn subscribe(store: &str, count: usize) {
         }
         loop {
             let now = SystemClock.uptime();
-            let is_fresh = |sidecar: &&Sidecar| sidecar.world.freshness(now).age.is_some_and(|age| age < FRESH);
-            println!("{}", sidecars.iter().filter(is_fresh).count());
+            let proven = |sidecar: &Sidecar| {
+                sidecar.world.freshness(now).age.map_or(Duration::ZERO, |age| now.saturating_sub(age))
+            };
+            println!("{}", sidecars.iter().map(proven).min().unwrap_or_default().as_nanos());
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });

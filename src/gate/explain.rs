@@ -291,13 +291,11 @@ impl Gate {
         request: &RequestView<'_>,
         explanation: &mut Explanation,
     ) -> Result<View, Denial> {
-        if let Some(wanted) = revision::wanted(request.headers)? {
+        let wanted = revision::wanted(request.headers)?;
+        if let Some(wanted) = wanted {
             revision::reached(&self.world, wanted)?;
         }
-        self.resident(organization).await?;
-        let view = self.ready(organization);
-        let view =
-            view.ok_or_else(|| Denial::because(DenyReason::FactsUnavailable, "the organization had to leave again"))?;
+        let view = self.known(organization, wanted.is_some()).await?;
         let mut trace = Trace::default();
         let fresh = self.fresh_enough(route, &view, &mut trace);
         let age_ms = trace.facts_age.map(|age| age.as_millis());

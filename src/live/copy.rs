@@ -92,7 +92,7 @@ impl World {
         self.revocations.replace(revocations);
         self.note(Moment::before(uptime, age));
         let organizations = Preloaded::OnDemand;
-        self.put_in_force(Generation { number, revision: Some(revision), catalog, organizations });
+        self.put_in_force(Generation { number, revision: Some(revision), catalog, organizations, former: None });
         Ok(restored)
     }
 }

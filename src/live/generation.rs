@@ -5,6 +5,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
+use super::moment::Moment;
 use crate::domain::{BuildError, Catalog, Epoch, OrganizationId, Revision, Shard};
 
 /// The facts in force, residents apart. Immutable.
@@ -16,6 +17,17 @@ pub(super) struct Generation {
     pub(super) revision: Option<Revision>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) organizations: Preloaded,
+    /// What was in force before everything had to be read again.
+    pub(super) former: Option<Arc<Former>>,
+}
+
+/// A generation that was started over. Residents that were not read again yet are decided on with it, and grow older: it is never proven again.
+pub(super) struct Former {
+    pub(super) number: u64,
+    pub(super) revision: Revision,
+    pub(super) catalog: Arc<Catalog>,
+    /// The last proof of it.
+    pub(super) proven: Option<Moment>,
 }
 
 #[derive(Clone)]
@@ -62,6 +74,13 @@ pub enum InstallError {
 }
 
 impl Generation {
+    /// Itself, for the one that starts over after it, where residents can outlive it.
+    pub(super) fn outlived(&self, proven: Option<Moment>) -> Option<Arc<Former>> {
+        let Preloaded::OnDemand = self.organizations else { return None };
+        let catalog = Arc::clone(&self.catalog);
+        self.revision.map(|revision| Arc::new(Former { number: self.number, revision, catalog, proven }))
+    }
+
     /// Whether facts of this revision may replace these.
     pub(super) fn may_become(&self, offered: Revision) -> Result<(), InstallError> {
         match self.revision {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::World;
+use super::generation::Preloaded;
 use super::moment::Moment;
 use super::residents::{Order, Use};
-use super::view::Lookup;
 use crate::domain::record::{Delta, OrganizationRecord, OrganizationRows};
 use crate::domain::{BuildError, Digest, MembershipId, OrganizationId, Shard};
 use crate::telemetry::OrganizationLoad;
@@ -69,6 +69,22 @@ impl World {
         }
         let load = self.residents.settle(order, generation, arrival.map_err(|()| OrganizationLoad::Failed));
         self.metrics.organization_loaded(load);
+        if self.current.load().former.is_some() {
+            // What was decided on former facts may be decided otherwise now.
+            self.changed.send_replace(());
+        }
+        Ok(())
+    }
+
+    /// Answers an order for what is in memory already, or gives it back.
+    ///
+    /// # Errors
+    /// The order.
+    pub fn settle_resident(&self, order: Order) -> Result<(), Order> {
+        if !self.is_resident(order.organization()) {
+            return Err(order);
+        }
+        self.residents.done(order, Ok(()));
         Ok(())
     }
 
@@ -131,15 +147,39 @@ impl World {
         self.residents.having(membership)
     }
 
-    /// Whether `organization` is in memory, or known not to exist.
+    /// Whether `organization` is in memory, or known not to exist; [former](super::View::is_former) facts are not meant.
     pub fn is_resident(&self, organization: &OrganizationId) -> bool {
-        matches!(self.view(organization), Lookup::Ready(_))
+        match &self.current.load().organizations {
+            Preloaded::All(_) => true,
+            Preloaded::OnDemand => self.residents.find(organization, self.generation()).is_some(),
+        }
+    }
+
+    /// Whether `organization` is in memory as it was before everything began anew.
+    pub fn is_former(&self, organization: &OrganizationId) -> bool {
+        let former = self.current.load().former.clone();
+        former.is_some_and(|former| self.residents.find(organization, former.number).is_some())
+    }
+
+    /// The organizations that are in memory as they were before everything began anew, those first that requests looked at.
+    pub fn former(&self) -> Vec<OrganizationId> {
+        let former = self.current.load().former.clone();
+        former.map(|former| self.residents.of(former.number)).unwrap_or_default()
+    }
+
+    /// The most bytes that residents take.
+    pub fn max_memory(&self) -> u64 {
+        self.settings.max_memory
     }
 
     /// The digest of a resident's facts; `None` when it is not resident.
     pub fn digest(&self, organization: &OrganizationId) -> Option<Digest> {
-        let Lookup::Ready(view) = self.view(organization) else { return None };
-        Some(view.shard()?.digest(view.catalog()))
+        let (catalog, shard) = self.turn.read(|| {
+            let current = self.current.load();
+            let resident = self.residents.find(organization, current.number)?;
+            Some((Arc::clone(&current.catalog), resident.shard().clone()?))
+        })?;
+        Some(shard.digest(&catalog))
     }
 
     /// Forgets a resident: it has to be loaded again.

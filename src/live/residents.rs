@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwapOption, Guard};
@@ -21,6 +21,7 @@ use moka::sync::Cache;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::generation::Former;
 use super::moment::{Moment, Proof};
 use super::{Arrival, Settings};
 use crate::domain::{Clock, MembershipId, OrganizationId, Shard};
@@ -86,6 +87,8 @@ pub(super) struct Residents {
     orders: mpsc::Sender<Order>,
     crowding: Arc<Crowding>,
     max_kibibytes: u64,
+    /// The places, for those who look without needing them: in the cache that would count as a use.
+    seats: Mutex<HashMap<OrganizationId, Weak<Resident>>>,
     /// Those that were read and do not fit: until which uptime they are not read again, and how long that was.
     too_large: Mutex<HashMap<OrganizationId, (Duration, Duration)>>,
 }
@@ -154,14 +157,48 @@ impl Residents {
             })
             .build_with_hasher(RandomState::default());
         (
-            Self { cache, pending: Mutex::default(), orders, crowding, max_kibibytes, too_large: Mutex::default() },
+            Self {
+                cache,
+                pending: Mutex::default(),
+                orders,
+                crowding,
+                max_kibibytes,
+                seats: Mutex::default(),
+                too_large: Mutex::default(),
+            },
             Orders(received),
         )
     }
 
-    /// The organization's place, if it has one in this generation.
+    /// The organization's place, of whichever generation, for a request.
+    pub(super) fn any(&self, organization: &OrganizationId) -> Option<Arc<Resident>> {
+        self.cache.get(organization)
+    }
+
+    /// The organization's place, if it has one in this generation. It is not needed for a request: whoever asks keeps it fresh.
     pub(super) fn find(&self, organization: &OrganizationId, generation: u64) -> Option<Arc<Resident>> {
-        self.cache.get(organization).filter(|resident| resident.generation == generation)
+        if !self.cache.contains_key(organization) {
+            return None;
+        }
+        let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        seats.get(organization).and_then(Weak::upgrade).filter(|resident| resident.is_of(generation))
+    }
+
+    /// Those that are there of this generation, those first that requests looked at.
+    pub(super) fn of(&self, generation: u64) -> Vec<OrganizationId> {
+        let there =
+            self.cache.iter().filter(|(_, resident)| resident.is_of(generation) && resident.shard.load().is_some());
+        let is_used = |(organization, resident): (Arc<OrganizationId>, Arc<Resident>)| {
+            (resident.used.load(Ordering::Relaxed), organization.as_ref().clone())
+        };
+        let (used, unused): (Vec<_>, Vec<_>) = there.map(is_used).partition(|(used, _)| *used);
+        used.into_iter().chain(unused).map(|(_, organization)| organization).collect()
+    }
+
+    /// Puts the organization on order, if that is possible; nobody waits for it.
+    pub(super) fn want(&self, organization: &OrganizationId) {
+        // Whoever needs it next puts it on order otherwise.
+        let _ = self.order(organization);
     }
 
     /// An order that nobody waits for; `None` when there is one already.
@@ -222,8 +259,13 @@ impl Residents {
     }
 
     /// The longest time ago that any of those that are there were proven to be the newest; `None` when none says so of itself.
-    pub(super) fn oldest(&self) -> Option<Moment> {
-        self.cache.iter().filter_map(|(_, resident)| resident.proven()).min()
+    pub(super) fn oldest(&self, former: Option<&Former>) -> Option<Moment> {
+        let proven = |resident: &Resident| {
+            former
+                .filter(|former| resident.is_of(former.number))
+                .map_or_else(|| resident.proven(), |former| former.proven)
+        };
+        self.cache.iter().filter_map(|(_, resident)| proven(&resident)).min()
     }
 
     /// Notes that there is no such organization any more.
@@ -260,7 +302,15 @@ impl Residents {
             proven: Proof::of(proven),
             used: AtomicBool::new(used),
         };
-        self.cache.insert(organization, Arc::new(resident));
+        let resident = Arc::new(resident);
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        if seats.len() >= seats.capacity() {
+            // Before it grows.
+            seats.retain(|_, seat| seat.strong_count() > 0);
+        }
+        seats.insert(organization.clone(), Arc::downgrade(&resident));
+        drop(seats);
+        self.cache.insert(organization, resident);
     }
 
     pub(super) async fn load(&self, organization: &OrganizationId, wait: Duration) -> Result<(), LoadError> {
@@ -315,9 +365,14 @@ impl Residents {
                 }
             }
         };
+        self.done(order, outcome);
+        load
+    }
+
+    /// Wakes those who wait.
+    pub(super) fn done(&self, order: Order, outcome: Result<(), LoadError>) {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&order.organization);
         order.done.send_replace(Some(outcome));
-        load
     }
 
     /// Whether it was read of late and did not fit: to read it again with every request would be work without end.
@@ -340,12 +395,19 @@ impl Residents {
 
     /// How many organizations are resident, and their bytes.
     pub(super) fn size(&self) -> (usize, usize) {
+        // Counts what came and went of late, which the cache does only now and then.
+        self.cache.run_pending_tasks();
         let whole = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         (whole(self.cache.entry_count()), whole(self.cache.weighted_size()).saturating_mul(1024))
     }
 }
 
 impl Resident {
+    /// Whether it was loaded in this generation.
+    pub(super) fn is_of(&self, generation: u64) -> bool {
+        self.generation == generation
+    }
+
     /// Its facts; `None` when there is no such organization.
     pub(super) fn shard(&self) -> Guard<Option<Arc<Shard>>> {
         self.shard.load()

@@ -1,3 +1,5 @@
+mod former;
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::task::JoinSet;
@@ -394,6 +396,10 @@ async fn residents_make_room_and_newcomers_wait_when_it_is_too_crowded() {
     load("org_1").await.unwrap();
     load("org_2").await.unwrap();
     assert!(matches!(world.view(&organization("org_1")), Lookup::Ready(_)), "used last");
+    // To change, or to be compared, is no use.
+    let part = format!("{{\"organization\":{{\"id\":\"org_2\",\"delta\":{{\"changes\":[{TAKE_R}]}}}}}}");
+    world.apply(Epoch(1), &Transaction { seq: 2, parts: vec![serde_json::from_str(&part).unwrap()] }).unwrap();
+    assert!(world.digest(&organization("org_2")).is_some() && world.is_resident(&organization("org_2")));
     clock.0.store(60_000, Ordering::Relaxed);
     load("org_3").await.unwrap();
     assert_eq!(*released.lock().unwrap(), ["org_2"]);

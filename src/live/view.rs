@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::Guard;
 
-use super::generation::{Generation, Preloaded};
+use super::generation::{Former, Generation, Preloaded};
 use super::moment::Moment;
 use crate::domain::{Catalog, Facts, Freshness, Revision, Shard};
 
@@ -35,6 +35,8 @@ pub(super) enum Held {
     Preloaded(usize),
     /// `None`: there is no such organization.
     Resident(Guard<Option<Arc<Shard>>>),
+    /// Not read again since everything began anew.
+    Former(Arc<Former>, Arc<Shard>),
 }
 
 impl View {
@@ -45,13 +47,17 @@ impl View {
 
     /// Permissions, environment roles, resource types, settings.
     pub fn catalog(&self) -> &Catalog {
-        &self.generation.catalog
+        match &self.organization {
+            Held::Former(former, _) => &former.catalog,
+            Held::Unknown | Held::Preloaded(_) | Held::Resident(_) => &self.generation.catalog,
+        }
     }
 
     /// The organization's facts; `None` when there is no such organization.
     pub fn shard(&self) -> Option<&Shard> {
         match (&self.organization, &self.generation.organizations) {
             (Held::Resident(shard), _) => shard.as_deref(),
+            (Held::Former(_, shard), _) => Some(shard),
             (Held::Preloaded(place), Preloaded::All(all)) => all.shards.get(*place),
             (Held::Unknown | Held::Preloaded(_), _) => None,
         }
@@ -60,6 +66,12 @@ impl View {
     /// How old these facts are at `uptime`.
     pub fn freshness(&self, uptime: Duration) -> Freshness {
         Freshness { age: self.proven.map(|proven| proven.age(uptime)) }
+    }
+
+    /// Whether everything began anew since, and this organization has not been read again yet: [`World::revision`](super::World::revision)
+    /// says nothing about it.
+    pub fn is_former(&self) -> bool {
+        matches!(self.organization, Held::Former(..))
     }
 
     /// The revision these facts are of.

@@ -25,7 +25,7 @@ use tokio::time::Sleep;
 
 use super::connection::Line;
 use super::streams::{Place, Streams};
-use crate::gate::{MIN_REVISION, RequestView, Trace};
+use crate::gate::{Forward, MIN_REVISION, RequestView, Trace};
 
 /// An exchange that lasts longer than this is watched. With the time between two looks it stays below a second until a change that
 /// came right after the permit is acted upon.
@@ -52,6 +52,8 @@ pub(super) struct Exchange {
 pub(super) struct Request {
     method: Method,
     target: Box<[u8]>,
+    /// What is forwarded in place of `target`, where that is something else.
+    forwarded: Option<Box<[u8]>>,
     is_absolute: bool,
     host: Box<str>,
     headers: HeaderMap,
@@ -61,11 +63,12 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Keeps what `view` shows.
-    pub(super) fn of(view: &RequestView<'_>, body: Option<Bytes>) -> Self {
+    /// Keeps what `view` shows, and what `forward` makes of it.
+    pub(super) fn of(view: &RequestView<'_>, forward: &Forward, body: Option<Bytes>) -> Self {
         Self {
             method: view.method.clone(),
             target: view.target.into(),
+            forwarded: forward.target().map(Into::into),
             is_absolute: view.is_absolute,
             host: view.host.into(),
             headers: view.headers.clone(),
@@ -105,6 +108,11 @@ impl Exchange {
 
     pub(super) fn request(&self) -> RequestView<'_> {
         self.request.view()
+    }
+
+    /// The target that was forwarded.
+    pub(super) fn forwarded(&self) -> &[u8] {
+        self.request.forwarded.as_deref().unwrap_or(&self.request.target)
     }
 
     /// What the upstream has answered; 0 = nothing yet.

@@ -9,6 +9,7 @@ use pingora::proxy::Session;
 
 use crate::domain::{Denial, DenyReason};
 use crate::gate::RequestView;
+use crate::rules::is_host;
 
 /// What a client may send before anything is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,12 @@ pub fn read<'a>(session: &'a Session, limits: &HeadLimits) -> Result<RequestView
         body: None,
         is_confirmed: false,
     })
+}
+
+/// The host that the client named, for the log: that of [`read`] where that finds one, and the first of several otherwise.
+pub fn host_of(request: &RequestHeader) -> Option<&str> {
+    let field = request.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    field.or_else(|| request.uri.authority().map(http::uri::Authority::as_str))
 }
 
 /// What can only be seen in the bytes as received: Pingora drops a fragment, and `Content-Length` beside `Transfer-Encoding`.
@@ -125,9 +132,8 @@ fn one_host<'a>(request: &'a RequestHeader, authority: Option<&[u8]>) -> Result<
     if [authority, pseudo].into_iter().flatten().any(|other| !other.eq_ignore_ascii_case(host.as_bytes())) {
         return Err(refuse(DenyReason::BadRequest, "host and target name different authorities"));
     }
-    let plausible = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']');
-    if host.is_empty() || !host.bytes().all(plausible) {
-        return Err(refuse(DenyReason::BadRequest, "the host has characters that no host has"));
+    if !is_host(host) {
+        return Err(refuse(DenyReason::BadRequest, "the host is none, or ends elsewhere for some readers"));
     }
     Ok(host)
 }

@@ -98,8 +98,9 @@ enum State {
     Refused(Denial, u16),
     /// Permitted.
     Permitted(Forward),
-    /// Permitted; then the upstream, the client or we failed, answered with this status, 0 = the client was gone.
-    Failed(DenyReason, u16),
+    /// Permitted, with this target where it is not as received; then the upstream, the client or we failed, answered with this status,
+    /// 0 = the client was gone.
+    Failed(DenyReason, u16, Option<Box<[u8]>>),
 }
 
 impl Sidecar {
@@ -114,7 +115,7 @@ impl Sidecar {
         let request = intake::read(session, &head)?;
         let limit = match self.gate.check(&request, trace).await {
             Verdict::Forward(forward) => {
-                let request = Request::of(&request, None);
+                let request = Request::of(&request, &forward, None);
                 // Nothing judged a preflight's body, and no browser sends one.
                 if forward.is_preflight() && !session.as_downstream_mut().is_body_empty() {
                     return Err(Denial::because(DenyReason::BadRequest, "a preflight with a body"));
@@ -127,7 +128,10 @@ impl Sidecar {
         let body = read_body(session, limit).await?;
         let request = RequestView { body: Some(&body), ..intake::read(session, &head)? };
         match self.gate.check(&request, trace).await {
-            Verdict::Forward(forward) => Ok((forward, Request::of(&request, Some(body.clone())))),
+            Verdict::Forward(forward) => {
+                let request = Request::of(&request, &forward, Some(body.clone()));
+                Ok((forward, request))
+            }
             Verdict::Refuse(denial) => Err(denial),
             Verdict::ReadBody { .. } => Err(Denial::because(DenyReason::Internal, "the body was asked for twice")),
         }
@@ -157,7 +161,7 @@ impl Sidecar {
         match &passage.state {
             State::Arrived => Outcome::Failed(DenyReason::Internal),
             State::Refused(denial, _) => Outcome::Denied(denial.reason),
-            State::Failed(reason, _) => Outcome::Failed(*reason),
+            State::Failed(reason, ..) => Outcome::Failed(*reason),
             State::Permitted(forward) => forward.outcome(),
         }
     }
@@ -298,6 +302,11 @@ impl ProxyHttp for Sidecar {
         response: &mut ResponseHeader,
         passage: &mut Passage,
     ) -> pingora::Result<()> {
+        // Pingora ends what only one side takes for an upgrade; here neither does, and the client would be left to guess.
+        if response.status == 101 && !session.is_upgrade_req() {
+            let explained = Error::explain(ErrorType::InvalidHTTPHeader, "the upstream switches protocols, unasked");
+            return Err(explained.into_up());
+        }
         passage.upstream_status = Some(response.status.as_u16());
         exchange::answered(response.status.as_u16());
         let protocol = response.headers.get(http::header::UPGRADE).map(HeaderValue::as_bytes);
@@ -359,8 +368,12 @@ impl ProxyHttp for Sidecar {
             }
         }
         tracing::debug!(%error, "request failed after its permit");
+        let target = match &passage.state {
+            State::Permitted(forward) => forward.target().map(Into::into),
+            _ => None,
+        };
         if !matches!(passage.state, State::Refused(..)) {
-            passage.state = State::Failed(reason, status);
+            passage.state = State::Failed(reason, status, target);
         }
         FailToProxy { error_code: status, can_reuse_downstream: false }
     }
@@ -421,11 +434,16 @@ fn entry<'a>(session: &'a Session, passage: &'a Passage, outcome: Outcome, durat
             (Some(forward), forward.overridden().and_then(|denial| denial.detail.as_deref()), None)
         }
         State::Refused(denial, status) => (None, denial.detail.as_deref(), Some(*status)),
-        State::Failed(_, status) => (None, None, Some(*status)),
+        State::Failed(_, status, _) => (None, None, Some(*status)),
         State::Arrived => (None, None, None),
     };
     let membership =
         forward.and_then(Forward::membership).or(principal.and_then(|principal| principal.membership.as_ref()));
+    let target = match &passage.state {
+        State::Permitted(forward) => forward.target(),
+        State::Failed(.., target) => target.as_deref(),
+        State::Arrived | State::Refused(..) => None,
+    };
     let written = session.response_written().map(|response| response.status.as_u16());
     Entry {
         unix_millis: unix_millis(),
@@ -436,7 +454,8 @@ fn entry<'a>(session: &'a Session, passage: &'a Passage, outcome: Outcome, durat
         detail,
         status: refused.or(written).unwrap_or_default(),
         method: request.method.as_str(),
-        path: path_of(forward.and_then(Forward::target).unwrap_or(request.raw_path())),
+        host: intake::host_of(request),
+        path: path_of(target.unwrap_or(request.raw_path())),
         user: principal.map(|principal| principal.user.as_str()),
         organization: principal.and_then(|principal| principal.organization.as_ref()).map(AsRef::as_ref),
         membership: membership.map(AsRef::as_ref),

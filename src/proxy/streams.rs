@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::exchange::Exchange;
-use super::path_of;
+use super::{path_of, unix_millis};
 use crate::domain::{Clock, Denial, DenyReason, UnixSeconds};
 use crate::gate::{Changes, Gate, RequestView, Trace, Verdict};
 use crate::telemetry::{Cut, DecisionLog, Entry, Metrics, Outcome};
@@ -275,7 +275,7 @@ impl Streams {
         let (outcome, duration) = (Outcome::Cut(why), exchange.started.elapsed());
         self.metrics.streams.cut(why);
         exchange.trace.meter(|meter| meter.record(outcome, duration));
-        self.log.record(outcome, true, || entry(exchange, outcome, detail, duration, self.clock.unix_millis()));
+        self.log.record(outcome, true, || entry(exchange, outcome, detail, duration));
         // Whoever waits for this may have ended meanwhile.
         let _ = stream.cut.send(());
     }
@@ -298,18 +298,12 @@ impl BackgroundService for Streams {
 }
 
 /// The decision line of an exchange that was cut.
-fn entry<'a>(
-    exchange: &'a Exchange,
-    outcome: Outcome,
-    detail: Option<&'a str>,
-    duration: Duration,
-    unix_millis: u64,
-) -> Entry<'a> {
+fn entry<'a>(exchange: &'a Exchange, outcome: Outcome, detail: Option<&'a str>, duration: Duration) -> Entry<'a> {
     let (request, trace) = (exchange.request(), &exchange.trace);
     let principal = trace.principal.as_deref();
     let status = exchange.status();
     Entry {
-        unix_millis,
+        unix_millis: unix_millis(),
         request_id: exchange.request_id.to_str().unwrap_or_default(),
         client: exchange.client,
         route: trace.route_id(),
@@ -317,7 +311,8 @@ fn entry<'a>(
         detail,
         status,
         method: request.method.as_str(),
-        path: path_of(request.target),
+        host: Some(request.host),
+        path: path_of(exchange.forwarded()),
         user: principal.map(|principal| principal.user.as_str()),
         organization: principal.and_then(|principal| principal.organization.as_ref()).map(AsRef::as_ref),
         membership: principal.and_then(|principal| principal.membership.as_ref()).map(AsRef::as_ref),

@@ -104,8 +104,11 @@ impl Upstream {
     /// An upstream as `settings` describe it.
     ///
     /// # Errors
-    /// Pingora's error when a server's address cannot be used.
+    /// An error when a server's address cannot be used, or its certificate would be for an empty name.
     pub fn new(settings: UpstreamSettings) -> pingora::Result<Self> {
+        if settings.tls.as_ref().is_some_and(|tls| tls.sni.is_empty()) {
+            return Error::e_explain(ErrorType::InvalidCert, "a certificate for an empty name is not verified");
+        }
         let fixed = match settings.servers.as_slice() {
             [only] if settings.health_check.is_none() => fixed_address(only),
             _ => None,

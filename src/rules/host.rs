@@ -20,19 +20,12 @@ impl HostPattern {
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.to_ascii_lowercase();
         let text = text.strip_suffix('.').unwrap_or(&text);
-        if text
-            .strip_prefix('[')
-            .and_then(|text| text.strip_suffix(']'))
-            .is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok())
-        {
+        if text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).is_some_and(is_ipv6) {
             return Some(Self::Exact(text.into()));
         }
         let (name, below) = text.strip_prefix('*').map_or((text, false), |name| (name, true));
         let labels = if below { name.strip_prefix('.')? } else { name };
-        let label = |label: &str| {
-            !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
-        };
-        if text.len() > 255 || !labels.split('.').all(label) {
+        if text.len() > 255 || !labels.split('.').all(is_label) {
             return None;
         }
         Some(if below { Self::Below(name.into()) } else { Self::Exact(name.into()) })
@@ -71,6 +64,31 @@ pub fn host_name(authority: &str) -> Cow<'_, str> {
     };
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.bytes().any(|byte| byte.is_ascii_uppercase()) { name.to_ascii_lowercase().into() } else { name.into() }
+}
+
+/// Whether `authority` is a host as everybody reads one: labels with one dot between two, at most one behind them, or an IPv6 address in
+/// brackets; and at most one port. `a..`, `a:80:80` and `a:b` are not: readers disagree on where the host ends.
+pub fn is_host(authority: &str) -> bool {
+    let (is_name, port) = match authority.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((ip, port)) => (is_ipv6(ip), if port.is_empty() { Some("") } else { port.strip_prefix(':') }),
+            None => (false, None),
+        },
+        None => {
+            let (name, port) = authority.split_once(':').unwrap_or((authority, ""));
+            let name = name.strip_suffix('.').unwrap_or(name);
+            (name.len() <= 255 && name.split('.').all(is_label), Some(port))
+        }
+    };
+    is_name && port.is_some_and(|port| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+fn is_label(label: &str) -> bool {
+    !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+fn is_ipv6(text: &str) -> bool {
+    text.parse::<std::net::Ipv6Addr>().is_ok()
 }
 
 /// Whether two authorities (a target in absolute form and a `Host` header) name the same host and port.
@@ -143,6 +161,45 @@ mod tests {
             assert_eq!(host_name(authority), name, "{authority}");
         }
         assert!(same_authority("A.b:1", "a.B.:1") && !same_authority("a:1", "a:2") && !same_authority("a", "a:80"));
+    }
+
+    #[test]
+    fn a_host_that_could_end_elsewhere_is_none() {
+        for good in ["a", "a.b", "a.b.", "A-1_x.b:80", "a:", "127.0.0.1:65535", "[::1]", "[::1]:80", "[2001:db8::1]:1"]
+        {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in [
+            "",
+            ".",
+            "..",
+            "a..",
+            "a..b",
+            ".a",
+            ":80",
+            "a:80:80",
+            "a:b",
+            "a:80b",
+            "a:-1",
+            "a:123456",
+            "a b",
+            "a,b",
+            "a@b",
+            "a/b",
+            "a[b]",
+            "[::1",
+            "::1",
+            "[::1]80",
+            "[::1].b",
+            "[::1]:x",
+            "[a]",
+            "[::1%eth0]",
+            "[[::1]]",
+            "a:[::1]",
+            "é",
+        ] {
+            assert!(!is_host(bad), "{bad}");
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ use crate::yaml::Problem;
 pub use body::{BodyError, BodyValues, readable as body_is_readable};
 pub use compile::{Context, Upstream, compile};
 pub use header::{RepeatedHeader, fold_byte, fold_header, single_header};
-pub use host::{HostPattern, host_name, same_authority};
+pub use host::{HostPattern, host_name, is_host, same_authority};
 pub use misleading::{Misleading, misleading};
 pub use path::{BadPath, CanonicalPath, MAX_PATH_BYTES, split_target};
 pub use pattern::{Capture, PathPattern, PatternError, Segment};

@@ -25,7 +25,7 @@ pub enum QueryError {
     /// A `;`.
     #[error("query has a `;`, which some readers take for a separator")]
     Semicolon,
-    /// A malformed escape, a control character in a name, or text that is not UTF-8.
+    /// A malformed escape, a control character in a name, text that is not UTF-8, or a value with bytes beyond ASCII that are not escaped.
     #[error("query does not decode")]
     Malformed,
 }
@@ -54,7 +54,12 @@ pub(super) fn single<'q>(query: &'q str, name: &str) -> Result<Cow<'q, str>, Que
         }
         found = Some(raw_value);
     }
-    let value = decode(found.ok_or(QueryError::Missing)?)?;
+    let found = found.ok_or(QueryError::Missing)?;
+    // Some read a byte beyond ASCII as Latin-1.
+    if !found.is_ascii() {
+        return Err(QueryError::Malformed);
+    }
+    let value = decode(found)?;
     if value.is_empty() { Err(QueryError::Empty) } else { Ok(value) }
 }
 
@@ -90,6 +95,7 @@ mod tests {
             assert_eq!(single(query, "id").as_deref(), Ok("a b!"), "{query}");
         }
         assert_eq!(single("id=a=b", "id").as_deref(), Ok("a=b"));
+        assert_eq!(single("x=\u{e9}&id=%C3%A9", "id").as_deref(), Ok("\u{e9}"));
     }
 
     #[test]
@@ -117,6 +123,8 @@ mod tests {
             ("id=%zz", Malformed),
             ("id=%+4", Malformed),
             ("id=%ff", Malformed),
+            ("id=\u{e9}", Malformed),
+            ("id=1&x=\u{e9}&id[]=\u{e9}", Ambiguous),
             ("%zz=1&id=1", Malformed),
             ("id%00=1&id=2", Malformed),
             ("id=1&%ff=1", Malformed),

@@ -4,6 +4,13 @@ use super::route::{Access, AskTemplate, ClaimCondition, Impersonation, Route};
 use super::spec::{Mode, OnStale};
 use crate::domain::Grants;
 
+impl Route {
+    /// Whether whoever passes this rule would pass `other` too, as far as the rules themselves can tell: it asks for at least as much.
+    pub fn implies(&self, other: &Self) -> bool {
+        implies(self, other)
+    }
+}
+
 /// Whether whoever passes `one` would pass `other` too, as far as the rules themselves can tell. Unrelated rules: `false` both ways.
 pub(super) fn implies(one: &Route, other: &Route) -> bool {
     if other.is_public() {

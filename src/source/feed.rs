@@ -5,9 +5,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::BytesMut;
 use http::uri::PathAndQuery;
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Limited};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
@@ -18,23 +18,30 @@ use tonic::body::Body;
 use tonic::client::Grpc;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use tower::ServiceExt;
 
+use super::room::{Place, Room};
 use crate::domain::OrganizationId;
 use crate::wire::RevocationList;
 use crate::wire::feed::{CatalogAnswer, Down, FOLLOW, JsonCodec, OrganizationAnswer, OrganizationsAnswer, Up};
 
 /// Time to connect.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Time for a look-up, its answer included.
-const LOOKUP: Duration = Duration::from_secs(30);
+/// Time until a look-up is answered. The store reads all of an organization before it says anything, ten seconds for each million
+/// assignments.
+const LOOKUP: Duration = Duration::from_secs(120);
+/// The longest pause in an answer.
+const PAUSE: Duration = Duration::from_secs(30);
 /// A quiet connection is asked so often whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// The largest answer, in bytes.
 const LARGEST_ANSWER: usize = 1024 * 1024 * 1024;
 /// The largest message of the stream, in bytes.
 const LARGEST_MESSAGE: usize = 256 * 1024 * 1024;
+/// What of an answer is on its way before it is read, and of all answers together: those that wait for room hold up no other.
+const WINDOW: u32 = 1024 * 1024;
+const WINDOWS: u32 = 48 * WINDOW;
 /// What is escaped in a path segment: whatever RFC 3986 does not call unreserved.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
@@ -98,8 +105,8 @@ pub enum FeedError {
         #[source]
         source: Box<Status>,
     },
-    /// It took too long.
-    #[error("the store at `{url}` did not answer within {LOOKUP:?}")]
+    /// It took too long: [`LOOKUP`] to the beginning of an answer, or [`PAUSE`] within it.
+    #[error("the store at `{url}` does not answer in time")]
     TimedOut {
         /// Where.
         url: Uri,
@@ -118,9 +125,18 @@ pub enum FeedError {
 }
 
 impl FeedError {
+    /// Whether the store does not take the sync key, or not for this.
+    pub fn is_unauthorized(&self) -> bool {
+        match self {
+            Self::Refused { status, .. } => matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN),
+            Self::Ended { source, .. } => matches!(source.code(), Code::Unauthenticated | Code::PermissionDenied),
+            _ => false,
+        }
+    }
+
     /// Whether a message of the stream was larger than any is read: it would be so again.
     pub fn is_too_large(&self) -> bool {
-        matches!(self, Self::Ended { source, .. } if source.code() == tonic::Code::OutOfRange)
+        matches!(self, Self::Ended { source, .. } if source.code() == Code::OutOfRange)
     }
 }
 
@@ -136,9 +152,7 @@ impl FeedClient {
             .tcp_nodelay(true)
             .http2_keep_alive_interval(KEEP_ALIVE)
             .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true)
-            .initial_stream_window_size(4 * 1024 * 1024)
-            .initial_connection_window_size(8 * 1024 * 1024);
+            .keep_alive_while_idle(true);
         if settings.url.scheme_str() == Some("https") {
             let tls = match &settings.ca {
                 Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
@@ -150,7 +164,11 @@ impl FeedClient {
         let mut authorization: MetadataValue<Ascii> =
             authorization.map_err(|_| refused("the key has characters that a header cannot have".into()))?;
         authorization.set_sensitive(true);
-        let (lookups, stream) = (endpoint.connect_lazy(), endpoint.connect_lazy());
+        let windows = |endpoint: &Endpoint, one: u32, all: u32| {
+            endpoint.clone().initial_stream_window_size(one).initial_connection_window_size(all).connect_lazy()
+        };
+        let lookups = windows(&endpoint, WINDOW, WINDOWS);
+        let stream = windows(&endpoint, 4 * WINDOW, 8 * WINDOW);
         Ok(Self { lookups, stream, authorization, url: settings.url.clone() })
     }
 
@@ -159,16 +177,25 @@ impl FeedClient {
     /// # Errors
     /// [`FeedError`]
     pub async fn catalog(&self) -> Result<CatalogAnswer, FeedError> {
-        self.get("/sync/v1/catalog", &[StatusCode::OK]).await
+        self.get("/sync/v1/catalog").await
     }
 
-    /// The facts of one organization.
+    /// The facts of one organization, read when there is room for them; the place is to be kept until they are made use of.
     ///
     /// # Errors
     /// [`FeedError`]
-    pub async fn organization(&self, id: &OrganizationId) -> Result<OrganizationAnswer, FeedError> {
-        let id = utf8_percent_encode(id.as_str(), SEGMENT);
-        self.get(&format!("/sync/v1/organizations/{id}"), &[StatusCode::OK, StatusCode::NOT_FOUND]).await
+    pub async fn organization(
+        &self,
+        id: &OrganizationId,
+        room: &Room,
+    ) -> Result<(OrganizationAnswer, Place), FeedError> {
+        let path = format!("/sync/v1/organizations/{}", utf8_percent_encode(id.as_str(), SEGMENT));
+        let answer = self.ask(&path, &[StatusCode::OK, StatusCode::NOT_FOUND]).await?;
+        let length = answer.headers().get(header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        // What does not say how long it is may be as long as can be.
+        let place = room.take(length.unwrap_or(LARGEST_ANSWER as u64)).await;
+        Ok((self.read(&path, answer).await?, place))
     }
 
     /// A page of the organizations' ids.
@@ -177,7 +204,7 @@ impl FeedClient {
     /// [`FeedError`]
     pub async fn organizations(&self, after: Option<&OrganizationId>) -> Result<OrganizationsAnswer, FeedError> {
         let after = after.map(|id| format!("?after={}", utf8_percent_encode(id.as_str(), SEGMENT))).unwrap_or_default();
-        self.get(&format!("/sync/v1/organizations{after}"), &[StatusCode::OK]).await
+        self.get(&format!("/sync/v1/organizations{after}")).await
     }
 
     /// All revocations in force.
@@ -185,7 +212,7 @@ impl FeedClient {
     /// # Errors
     /// [`FeedError`]
     pub async fn revocations(&self) -> Result<RevocationList, FeedError> {
-        self.get("/sync/v1/revocations", &[StatusCode::OK]).await
+        self.get("/sync/v1/revocations").await
     }
 
     /// Begins the stream. `messages` go up as they come, `resume` before all of them.
@@ -194,16 +221,12 @@ impl FeedClient {
     /// [`FeedError`]
     pub async fn follow(&self, messages: mpsc::Receiver<Up>) -> Result<Streaming<Down>, FeedError> {
         let mut grpc = Grpc::new(self.stream.clone()).max_decoding_message_size(LARGEST_MESSAGE);
-        let unreachable =
-            |source: Box<dyn std::error::Error + Send + Sync>| FeedError::Unreachable { url: self.url.clone(), source };
-        timeout(CONNECT, grpc.ready())
-            .await
-            .map_err(|error| unreachable(error.into()))?
-            .map_err(|error| unreachable(error.into()))?;
+        let ready = timeout(CONNECT, grpc.ready()).await.map_err(|error| self.unreachable(error))?;
+        ready.map_err(|error| self.unreachable(error))?;
         let mut request = tonic::Request::new(ReceiverStream::new(messages));
         request.metadata_mut().insert("authorization", self.authorization.clone());
         let answered = grpc.streaming(request, PathAndQuery::from_static(FOLLOW), JsonCodec::<Up, Down>::default());
-        let answer = timeout(CONNECT, answered).await.map_err(|error| unreachable(error.into()))?;
+        let answer = timeout(CONNECT, answered).await.map_err(|error| self.unreachable(error))?;
         Ok(answer.map_err(|status| self.ended(status))?.into_inner())
     }
 
@@ -212,34 +235,52 @@ impl FeedClient {
         FeedError::Ended { url: self.url.clone(), source: Box::new(status) }
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str, expected: &[StatusCode]) -> Result<T, FeedError> {
-        let answered = timeout(LOOKUP, self.fetch(path)).await;
-        let (status, body) = answered.map_err(|_| FeedError::TimedOut { url: self.url.clone() })??;
-        let path = || path.split('?').next().unwrap_or_default().to_owned();
-        if !expected.contains(&status) {
-            return Err(FeedError::Refused { url: self.url.clone(), path: path(), status });
-        }
-        serde_json::from_slice(&body).map_err(|source| FeedError::Unreadable {
-            url: self.url.clone(),
-            path: path(),
-            source,
-        })
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, FeedError> {
+        let answer = self.ask(path, &[StatusCode::OK]).await?;
+        self.read(path, answer).await
     }
 
-    async fn fetch(&self, path: &str) -> Result<(StatusCode, Bytes), FeedError> {
-        let unreachable =
-            |source: Box<dyn std::error::Error + Send + Sync>| FeedError::Unreachable { url: self.url.clone(), source };
+    /// Asks; the answer, with one of these statuses, is yet to be read.
+    async fn ask(&self, path: &str, expected: &[StatusCode]) -> Result<Response<Body>, FeedError> {
         let request = Request::builder()
             .method(Method::GET)
             .uri(path)
             .header(header::AUTHORIZATION, self.authorization.as_encoded_bytes())
             .body(Body::empty())
-            .map_err(|error| unreachable(error.into()))?;
-        let answer = self.lookups.clone().oneshot(request).await.map_err(|error| unreachable(error.into()))?;
+            .map_err(|error| self.unreachable(error))?;
+        let answered = timeout(LOOKUP, self.lookups.clone().oneshot(request)).await;
+        let answer = answered.map_err(|_| self.timed_out())?.map_err(|error| self.unreachable(error))?;
         let status = answer.status();
-        let body = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await.map_err(unreachable)?;
-        Ok((status, body.to_bytes()))
+        if expected.contains(&status) {
+            return Ok(answer);
+        }
+        Err(FeedError::Refused { url: self.url.clone(), path: without_query(path), status })
     }
+
+    async fn read<T: DeserializeOwned>(&self, path: &str, answer: Response<Body>) -> Result<T, FeedError> {
+        let mut body = Limited::new(answer.into_body(), LARGEST_ANSWER);
+        let mut read = BytesMut::new();
+        while let Some(frame) = timeout(PAUSE, body.frame()).await.map_err(|_| self.timed_out())? {
+            if let Ok(data) = frame.map_err(|error| self.unreachable(error))?.into_data() {
+                read.extend_from_slice(&data);
+            }
+        }
+        let unreadable = |source| FeedError::Unreadable { url: self.url.clone(), path: without_query(path), source };
+        serde_json::from_slice(&read).map_err(unreadable)
+    }
+
+    fn timed_out(&self) -> FeedError {
+        FeedError::TimedOut { url: self.url.clone() }
+    }
+
+    fn unreachable(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> FeedError {
+        FeedError::Unreachable { url: self.url.clone(), source: error.into() }
+    }
+}
+
+/// The cursors of lists are nobody's business.
+fn without_query(path: &str) -> String {
+    path.split('?').next().unwrap_or_default().to_owned()
 }
 
 impl fmt::Debug for FeedSettings {

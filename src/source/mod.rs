@@ -2,12 +2,14 @@
 
 mod feed;
 mod file;
+mod room;
 pub mod workos;
 
 use async_trait::async_trait;
 
 pub use feed::{FeedClient, FeedError, FeedSettings};
 pub use file::FileSource;
+pub use room::Room;
 pub use workos::WorkosSource;
 
 use crate::domain::record::{CatalogRows, OrganizationRows};

@@ -197,6 +197,8 @@ impl FactsCache {
 
     /// How many organizations are in memory.
     pub(super) fn resident(&self) -> u64 {
+        // Counts what came and went of late, which the cache does only now and then.
+        self.organizations.run_pending_tasks();
         self.organizations.entry_count()
     }
 

@@ -31,7 +31,7 @@ use super::{describe, persist};
 use crate::domain::{Clock, Epoch, OrganizationId, Revision};
 use crate::live::{InstallError, Orders, World};
 use crate::source::{FeedClient, FeedError};
-use crate::telemetry::{FactsUpdate, Metrics, UpdateResult};
+use crate::telemetry::{FactsUpdate, Interruption, Metrics, UpdateResult};
 use crate::wire::feed::{Down, Filter, Frame, ResyncReason, Up};
 
 /// Time between two nonces.
@@ -88,6 +88,23 @@ enum SessionError {
     Order,
     #[error("a panic, which is a fault of ours")]
     Panic,
+}
+
+impl SessionError {
+    fn interruption(&self) -> Interruption {
+        match self {
+            Self::Feed(error) if error.is_unauthorized() => Interruption::Unauthorized,
+            Self::Feed(error) if error.is_too_large() => Interruption::Refused,
+            Self::Feed(_) | Self::End => Interruption::Unreachable,
+            Self::Install(error) if matches!(**error, InstallError::Rollback { .. }) => Interruption::Rollback,
+            Self::Install(_) | Self::Order => Interruption::Refused,
+            Self::Silence => Interruption::Silent,
+            Self::Rollback => Interruption::Rollback,
+            Self::Gap { .. } => Interruption::Gap,
+            Self::Resync(_) => Interruption::OtherHistory,
+            Self::Panic => Interruption::Panic,
+        }
+    }
 }
 
 /// One task's state between sessions.
@@ -169,6 +186,7 @@ impl Follower {
             if restart {
                 self.position = None;
             }
+            self.feed.metrics.facts_interrupted(error.interruption());
             let text = describe(&error);
             if last_error.as_ref() != Some(&text) {
                 tracing::error!(error = text, "the feed is interrupted; facts in force stay and grow older");
@@ -286,7 +304,7 @@ impl Follower {
                     self.loads.begin(order);
                 }
                 Some(organization) = released.recv() => self.loads.released(&organization),
-                () = self.loads.progress() => {}
+                progress = self.loads.progress() => progress?,
                 _ = nonces.tick() => {
                     if self.feed.clock.uptime().saturating_sub(last_heard) > SILENCE {
                         return Err(SessionError::Silence);

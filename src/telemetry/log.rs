@@ -49,6 +49,8 @@ pub struct Entry<'a> {
     pub status: u16,
     /// The method.
     pub method: &'a str,
+    /// The host, as the client wrote it.
+    pub host: Option<&'a str>,
     /// The canonical path, without the query string; the raw one, escaped, where there is no canonical one.
     pub path: &'a str,
     /// The verified user.
@@ -119,13 +121,10 @@ impl Entry<'_> {
             line.word("fault", fault.code());
         }
         line.number("status", self.status);
-        for (name, value) in [("route", self.route), ("method", Some(self.method)), ("path", Some(self.path))] {
-            if let Some(value) = value {
-                line.value(name, value);
-            }
-        }
-        for (name, value) in [("user", self.user), ("organization", self.organization), ("membership", self.membership)]
-        {
+        let request =
+            [("route", self.route), ("method", Some(self.method)), ("host", self.host), ("path", Some(self.path))];
+        let caller = [("user", self.user), ("organization", self.organization), ("membership", self.membership)];
+        for (name, value) in request.into_iter().chain(caller) {
             if let Some(value) = value {
                 line.value(name, value);
             }

@@ -14,6 +14,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::facts::{FactsUpdate, Interruption, MinRevision, OrganizationLoad, SourceAnswer, UpdateResult};
 use super::meters::{RouteMeter, TokenCacheMeters};
 use super::streams::{RevocationGauges, StreamMeters};
 use crate::domain::{Anomalies, Revision, TokenFault};
@@ -52,6 +53,7 @@ pub struct Metrics {
     facts_anomalies: IntCounterVec,
     organization_loads: IntCounterVec,
     source_requests: IntCounterVec,
+    facts_interruptions: IntCounterVec,
     refused_connections: IntCounterVec,
     config_reloads: IntCounterVec,
     config_refused: IntGauge,
@@ -99,71 +101,6 @@ pub struct FactsGauges {
     pub organizations_resident: IntGauge,
     /// Bytes that the facts in memory take.
     pub bytes: IntGauge,
-}
-
-/// What arrived from the source of facts (`kind` of `portcullis_facts_updates_total`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FactsUpdate {
-    /// Everything at once.
-    Complete,
-    /// What changed since the revision in force.
-    Changes,
-    /// One organization, on first use.
-    Organization,
-}
-
-/// What became of it (`result` of `portcullis_facts_updates_total`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UpdateResult {
-    /// In force.
-    Applied,
-    /// Nothing had changed.
-    Unchanged,
-    /// It was not acceptable; what was in force stays.
-    Refused,
-    /// It could not be had.
-    Failed,
-}
-
-/// How the load of one organization ended (`result` of `portcullis_organization_loads_total`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OrganizationLoad {
-    /// It is resident now.
-    Loaded,
-    /// The source does not know it.
-    Unknown,
-    /// The source failed.
-    Failed,
-    /// It did not come within the wait of the request that asked for it.
-    TimedOut,
-    /// There was no room for it.
-    NoRoom,
-}
-
-/// What became of a minimum revision that was not in force (`result` of `portcullis_min_revision_total`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MinRevision {
-    /// It was waited for, and came.
-    Waited,
-    /// It was of another history than the one in force, and let pass.
-    OtherHistory,
-    /// It did not come in time.
-    Unavailable,
-    /// Too many waited already.
-    Crowded,
-}
-
-/// How a source answered one request over the network (`result` of `portcullis_facts_requests_total`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SourceAnswer {
-    /// As it should.
-    Answered,
-    /// With an error that says something about the question.
-    Refused,
-    /// That there were too many questions.
-    Limited,
-    /// With an error of its own, or not at all.
-    Failed,
 }
 
 /// Why a connection or a request ended before any of our hooks saw a request (`reason` of `portcullis_refused_connections_total`).
@@ -237,6 +174,11 @@ impl Metrics {
                 "portcullis_facts_requests_total",
                 "Requests to the server that facts are read from.",
                 &["result"],
+            )?,
+            facts_interruptions: to.counters(
+                "portcullis_facts_interruptions_total",
+                "Interruptions of following the store.",
+                &["reason"],
             )?,
             refused_connections: to.counters(
                 "portcullis_refused_connections_total",
@@ -329,18 +271,7 @@ impl Metrics {
 
     /// Counts an update of facts.
     pub fn facts_updated(&self, kind: FactsUpdate, result: UpdateResult) {
-        let kind = match kind {
-            FactsUpdate::Complete => "complete",
-            FactsUpdate::Changes => "changes",
-            FactsUpdate::Organization => "organization",
-        };
-        let result = match result {
-            UpdateResult::Applied => "applied",
-            UpdateResult::Unchanged => "unchanged",
-            UpdateResult::Refused => "refused",
-            UpdateResult::Failed => "failed",
-        };
-        self.facts_updates.with_label_values(&[kind, result]).inc();
+        self.facts_updates.with_label_values(&[kind.code(), result.code()]).inc();
     }
 
     /// Counts what was odd about rows that came into force.
@@ -352,36 +283,22 @@ impl Metrics {
 
     /// Counts the load of one organization.
     pub fn organization_loaded(&self, result: OrganizationLoad) {
-        let result = match result {
-            OrganizationLoad::Loaded => "loaded",
-            OrganizationLoad::Unknown => "unknown",
-            OrganizationLoad::Failed => "failed",
-            OrganizationLoad::TimedOut => "timed_out",
-            OrganizationLoad::NoRoom => "no_room",
-        };
-        self.organization_loads.with_label_values(&[result]).inc();
+        self.organization_loads.with_label_values(&[result.code()]).inc();
     }
 
     /// Counts a request for facts newer than those in force.
     pub fn min_revision(&self, result: MinRevision) {
-        let result = match result {
-            MinRevision::Waited => "waited",
-            MinRevision::OtherHistory => "other_history",
-            MinRevision::Unavailable => "unavailable",
-            MinRevision::Crowded => "crowded",
-        };
-        self.min_revisions.with_label_values(&[result]).inc();
+        self.min_revisions.with_label_values(&[result.code()]).inc();
     }
 
     /// Counts a request to the server that facts are read from.
     pub fn source_answered(&self, result: SourceAnswer) {
-        let result = match result {
-            SourceAnswer::Answered => "answered",
-            SourceAnswer::Refused => "refused",
-            SourceAnswer::Limited => "limited",
-            SourceAnswer::Failed => "failed",
-        };
-        self.source_requests.with_label_values(&[result]).inc();
+        self.source_requests.with_label_values(&[result.code()]).inc();
+    }
+
+    /// Counts an interruption of following the store.
+    pub fn facts_interrupted(&self, reason: Interruption) {
+        self.facts_interruptions.with_label_values(&[reason.code()]).inc();
     }
 
     /// The counter of connections or requests that were refused for `reason` before they could be judged.

@@ -3,6 +3,7 @@
 //! Nothing here may hold up a request. Counters of the request path are resolved before the first request; lines are handed to one
 //! writer thread through a bounded queue, and dropped and counted when it is full.
 
+mod facts;
 mod line;
 mod log;
 mod meters;
@@ -13,13 +14,11 @@ mod sink;
 mod store;
 mod streams;
 
+pub use facts::{FactsUpdate, Interruption, MinRevision, OrganizationLoad, SourceAnswer, UpdateResult};
 pub use line::Format;
 pub use log::{DecisionLog, Entry, LogSettings};
 pub use meters::{RouteMeter, RouteMeters, TokenCacheMeters};
-pub use metrics::{
-    Build, FactsGauges, FactsUpdate, Metrics, MetricsError, MinRevision, OrganizationLoad, RefusedConnection,
-    SourceAnswer, UpdateResult,
-};
+pub use metrics::{Build, FactsGauges, Metrics, MetricsError, RefusedConnection};
 pub use outcome::{Cut, Ground, Outcome};
 pub use setup::{SetupError, count_panics, install};
 pub use sink::Sink;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use portcullis::store::{SyncKey, SyncKeys, sha256};
 use serde_json::json;
 
 use crate::company::{Company, on_every_engine, settings};
@@ -134,4 +135,92 @@ fn a_store_that_is_cut_off_from_its_database_proves_nothing() {
         store.stop().await;
     });
     cluster.halt();
+}
+
+/// The line holds everything up for a while: what proves freshness says when it was asked for, not when it came.
+#[test]
+fn what_comes_late_is_as_old_as_it_is() {
+    on_every_engine(async |store| {
+        let company = Company::found(store, "Acme").await;
+        let line = Line::to(store.address).await;
+        let sidecar = Sidecar::start(line.address);
+        sidecar.is_fresh().await;
+        let delay = Duration::from_millis(1200);
+        line.set(Mode::Slow(delay));
+        tokio::time::sleep(delay).await;
+        let mut last = 0;
+        for _ in 0..10 {
+            let (assignment, _) = company.let_in(store).await;
+            last = company.shut_out(store, &assignment).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(sidecar.age().unwrap() >= delay, "{:?}", sidecar.age());
+        }
+        line.set(Mode::Open);
+        sidecar.reaches(last).await;
+        eventually(async || sidecar.age().unwrap() < delay).await;
+        sidecar.stop().await;
+    });
+}
+
+/// One of two sidecars takes nothing off its line any more: the other hears of everything at once, and so does the first when it comes back.
+#[test]
+fn who_stops_reading_holds_up_nobody_else() {
+    on_every_engine(async |store| {
+        let company = Company::found(store, "Acme").await;
+        let Company { organization, membership, project } = &company;
+        let line = Line::to(store.address).await;
+        let (stuck, other) = (Sidecar::start(line.address), Sidecar::start(store.address));
+        for sidecar in [&stuck, &other] {
+            sidecar.is_fresh().await;
+            assert_eq!(sidecar.may(organization, membership, "project:edit", project).await, Some(false));
+        }
+        line.set(Mode::Silent);
+        let mut last = 0;
+        for _ in 0..100 {
+            let (assignment, seq) = company.let_in(store).await;
+            other.reaches(seq).await;
+            last = company.shut_out(store, &assignment).await;
+        }
+        other.reaches(last).await;
+        assert!(other.age().unwrap() < Duration::from_secs(5), "{:?}", other.age());
+        assert!(stuck.world.revision().unwrap().seq < last);
+        line.set(Mode::Open);
+        stuck.reaches(last).await;
+        assert_eq!(stuck.may(organization, membership, "project:edit", project).await, Some(false));
+        assert_eq!((stuck.divergence(), other.divergence()), (0, 0));
+        assert_eq!(other.interruptions("silent"), 0);
+        stuck.stop().await;
+        other.stop().await;
+    });
+}
+
+#[test]
+fn a_sync_key_that_was_taken_away_does_not_empty_the_world() {
+    on_every_engine(async |store| {
+        let company = Company::found(store, "Acme").await;
+        let Company { organization, membership, project } = &company;
+        let line = Line::to(store.address).await;
+        let sidecar = Sidecar::start(line.address);
+        sidecar.is_fresh().await;
+        let may = async || sidecar.may(organization, membership, "project:edit", project).await;
+        let (_, seq) = company.let_in(store).await;
+        sidecar.reaches(seq).await;
+        assert_eq!(may().await, Some(true));
+        let mut others = settings(&store.database);
+        others.sync_keys = SyncKeys::new(vec![SyncKey::hashed("another", sha256("sync_another"), None)]);
+        let without = Running::start_with(others).await;
+        line.lead_to(without.address);
+        line.break_off().await;
+        eventually(async || sidecar.interruptions("unauthorized") > 1).await;
+        assert_eq!(may().await, Some(true), "the last good facts");
+        let newcomer = Sidecar::start(without.address);
+        eventually(async || newcomer.interruptions("unauthorized") > 1).await;
+        assert_eq!(newcomer.world.revision(), None);
+        line.lead_to(store.address);
+        line.break_off().await;
+        sidecar.is_fresh().await;
+        newcomer.stop().await;
+        sidecar.stop().await;
+        without.stop().await;
+    });
 }

@@ -16,11 +16,14 @@
 mod company;
 mod faults;
 mod follow;
+mod former;
 mod histories;
 mod line;
 mod loads;
 mod lookups;
 mod persist;
+mod prefixes;
+mod process;
 mod script;
 mod scripted;
 mod sidecar;

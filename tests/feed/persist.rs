@@ -389,3 +389,45 @@ fn what_does_not_fit_is_left_on_disk() {
         sidecar.stop().await;
     });
 }
+
+/// The wall clock is set, forth and back, while a sidecar runs.
+#[test]
+fn a_wall_clock_that_jumps_makes_no_facts_older_or_newer() {
+    on_sqlite_with(settings, async |store| {
+        store.usual_model("multiple").await;
+        let saved = Saved::of(store).await;
+        let machine = Machine::new();
+        let sidecar = saved.sidecar_on(store.address, machine.clone());
+        sidecar.is_fresh().await;
+        for hours in [1, -1, 24 * 365] {
+            machine.wall.store(hours * i64::try_from(HOUR).unwrap(), Ordering::Relaxed);
+            for _ in 0..20 {
+                assert!(sidecar.age().unwrap() < Duration::from_secs(5), "{:?}", sidecar.age());
+                assert_eq!(saved.may(&sidecar).await, Some(true));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+        sidecar.stop().await;
+    });
+}
+
+#[test]
+fn after_the_machine_slept_facts_are_old_until_the_store_is_heard_again() {
+    on_sqlite_with(settings, async |store| {
+        store.usual_model("multiple").await;
+        let saved = Saved::of(store).await;
+        let machine = Machine::new();
+        let line = Line::to(store.address).await;
+        let sidecar = saved.sidecar_on(line.address, machine.clone());
+        sidecar.is_fresh().await;
+        line.set(Mode::Silent);
+        machine.later.store(HOUR / 6, Ordering::Relaxed);
+        for _ in 0..50 {
+            assert!(sidecar.age().unwrap() > Duration::from_secs(600), "{:?}", sidecar.age());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        line.set(Mode::Open);
+        sidecar.is_fresh().await;
+        sidecar.stop().await;
+    });
+}

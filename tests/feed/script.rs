@@ -42,6 +42,10 @@ pub struct Scene {
     /// How often the organizations are not listed when that is asked for, and how often it was.
     pub unlisted: usize,
     pub lists: usize,
+    /// With which status and nothing else the organization is refused; `None` = it is not.
+    pub refusal: Option<StatusCode>,
+    /// How often it was told of organizations that are not followed any more.
+    pub left: usize,
     /// How many nonces came.
     pub nonces: usize,
     down: Option<mpsc::UnboundedSender<Down>>,
@@ -72,6 +76,8 @@ impl Script {
             streams: 0,
             unlisted: 0,
             lists: 0,
+            refusal: None,
+            left: 0,
             nonces: 0,
             down: None,
         };
@@ -156,9 +162,12 @@ async fn revocations(State(stage): State<Stage>) -> Json<Value> {
     Json(json!({"epoch": format!("{:016x}", scene.epoch), "seq": scene.seq, "revocations": []}))
 }
 
-async fn organization(State(stage): State<Stage>, Path(id): Path<String>) -> Json<Value> {
+async fn organization(State(stage): State<Stage>, Path(id): Path<String>) -> Result<Json<Value>, StatusCode> {
     let mut scene = stage.lock().unwrap();
     scene.reads += 1;
+    if let Some(refusal) = scene.refusal {
+        return Err(refusal);
+    }
     let (epoch, seq, may) =
         if scene.organizations.len() > 1 { scene.organizations.remove(0) } else { scene.organizations[0] };
     let assignments = if may { json!([{"membership": "om_1", "role": "role_r"}]) } else { json!([]) };
@@ -167,7 +176,7 @@ async fn organization(State(stage): State<Stage>, Path(id): Path<String>) -> Jso
         "resources": [{"id": "root_1", "resource_type": "organization", "external_id": "org_1"}],
         "assignments": assignments,
     });
-    Json(json!({"id": id, "epoch": format!("{epoch:016x}"), "seq": seq, "facts": facts, "digest": null}))
+    Ok(Json(json!({"id": id, "epoch": format!("{epoch:016x}"), "seq": seq, "facts": facts, "digest": null})))
 }
 
 async fn follow(State(stage): State<Stage>, request: Request) -> Response {
@@ -212,7 +221,8 @@ fn answer(scene: &mut Scene, up: &Up) -> Option<Down> {
             scene.streams += 1;
             Some(Down::Resumed { head: scene.seq, only: None })
         }
-        Up::Subscribe { number, .. } => {
+        Up::Subscribe { number, remove, .. } => {
+            scene.left += usize::from(!remove.is_empty());
             Some(Down::Subscribed { number: *number, at: scene.subscribed_at.unwrap_or(scene.seq) })
         }
         Up::Nonce(nonce) => {

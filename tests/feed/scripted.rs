@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use portcullis::live::Settings;
 use serde_json::json;
 
@@ -9,7 +10,7 @@ use crate::script::{Script, changed, let_in, shut_out};
 use crate::sidecar::{SYNC_KEY, Sidecar, eventually};
 
 /// Runs a test on a scripted store, and a sidecar that follows it and has the organization in memory.
-fn on_stage(test: impl AsyncFn(&Script, &Sidecar)) {
+pub fn on_stage(test: impl AsyncFn(&Script, &Sidecar)) {
     off_stage(async |script, sidecar| {
         assert_eq!(may(sidecar).await, Some(true));
         assert_eq!(script.counts(), (1, 1, 1));
@@ -18,7 +19,7 @@ fn on_stage(test: impl AsyncFn(&Script, &Sidecar)) {
 }
 
 /// The same, with nothing in memory.
-fn off_stage(test: impl AsyncFn(&Script, &Sidecar)) {
+pub fn off_stage(test: impl AsyncFn(&Script, &Sidecar)) {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let script = Script::start().await;
@@ -103,6 +104,19 @@ fn organizations_that_cannot_be_listed_are_listed_later() {
         assert_eq!(script.counts(), (1, 1, 1));
         assert_eq!(script.scene().lists, 2);
         sidecar.stop().await;
+    });
+}
+
+/// Requests order what they do not see; by the time that they do, it may have come.
+#[test]
+fn what_is_in_memory_is_followed_although_it_is_ordered_again_and_cannot_be_read() {
+    on_stage(async |script, sidecar| {
+        script.scene().refusal = Some(StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(sidecar.world.load(&"org_1".parse().unwrap()).await, Ok(()));
+        is_heard(script, sidecar).await;
+        let scene = script.scene();
+        assert_eq!((scene.reads, scene.left), (1, 0));
+        drop(scene);
     });
 }
 

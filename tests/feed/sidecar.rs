@@ -119,8 +119,16 @@ impl Sidecar {
         Some(shard.check(view.catalog(), &membership.parse().unwrap(), &permission.parse().unwrap(), &resource))
     }
 
+    /// Waits longer than a request does: the machine may be busy.
     async fn load(&self, organization: &OrganizationId) -> Result<(), LoadError> {
-        self.world.load(organization).await
+        let mut loaded = self.world.load(organization).await;
+        for _ in 0..8 {
+            if loaded != Err(LoadError::TimedOut) {
+                break;
+            }
+            loaded = self.world.load(organization).await;
+        }
+        loaded
     }
 
     /// Waits until facts at least this new are in force.
@@ -144,6 +152,19 @@ impl Sidecar {
     /// The age of what is in force; `None` before the first proof.
     pub fn age(&self) -> Option<Duration> {
         self.world.freshness(self.clock.uptime()).age
+    }
+
+    /// The time of its clock.
+    pub fn uptime(&self) -> Duration {
+        self.clock.uptime()
+    }
+
+    /// How often following the store was interrupted for this reason.
+    pub fn interruptions(&self, reason: &str) -> u64 {
+        let series = format!("portcullis_facts_interruptions_total{{reason=\"{reason}\"}} ");
+        let text = self.metrics.render();
+        let value = text.lines().find_map(|line| line.strip_prefix(&series));
+        value.map_or(0, |value| value.parse().unwrap())
     }
 
     /// Waits until something proved that what is in force is the newest there is.

@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, and says which bytes made it"
 )]
 
+mod formats;
 mod mutate;
 mod targets;
 

@@ -12,6 +12,8 @@
 pub mod canary;
 pub mod client;
 pub mod clock;
+pub mod framing;
+pub mod permits;
 pub mod tokens;
 pub mod upstream;
 
@@ -30,6 +32,7 @@ use portcullis::yaml;
 
 use self::client::{Answer, Connection};
 use self::clock::TestClock;
+use self::permits::Permits;
 use self::tokens::{ISSUER, key_set};
 use self::upstream::{Received, RecordingUpstream};
 
@@ -195,13 +198,32 @@ impl System {
     }
 }
 
+impl System {
+    /// Everything that arrived was permitted, exactly as it arrived, and once (invariants I6, I7 and I8).
+    fn judge(&self) {
+        let begun = Instant::now();
+        let faults = loop {
+            let (permits, records) = (Permits::of(&self.logged()), self.upstream.records());
+            let faults = permits.faults(&records);
+            // Lines are written, and connections closed, when a request has ended.
+            if (permits.tell_of(&records) && faults.is_empty()) || begun.elapsed() > PATIENCE {
+                break faults;
+            }
+            pause();
+        };
+        assert!(faults.is_empty(), "arrived, and should not have: {}", faults.join("\n"));
+    }
+}
+
 impl Drop for System {
     fn drop(&mut self) {
-        let is_running = self.running.as_ref().is_some_and(|running| !running.is_finished());
-        if is_running && !std::thread::panicking() {
-            for page in ["/metrics", "/ready"] {
-                canary::is_not_in(page, self.status_page(page).body);
+        if !std::thread::panicking() {
+            if self.running.as_ref().is_some_and(|running| !running.is_finished()) {
+                for page in ["/metrics", "/ready"] {
+                    canary::is_not_in(page, self.status_page(page).body);
+                }
             }
+            self.judge();
         }
         self.stop.now();
         if !std::thread::panicking() {
@@ -410,7 +432,12 @@ impl Ask<'_> {
         let mut connection = self.system.connect();
         connection.send(self.bytes());
         let answer = if self.method == "HEAD" { connection.answer_to_head() } else { connection.answer() };
-        Outcome { answer, arrived: self.system.upstream.take() }
+        let arrived = self.system.upstream.take();
+        if let [received] = arrived.as_slice() {
+            let sent = self.body.as_deref().unwrap_or_default();
+            assert!(received.content() == sent.as_bytes(), "another body arrived: {received:?}");
+        }
+        Outcome { answer, arrived }
     }
 
     /// Sends it; it has to arrive at the upstream, once, and its answer has to come back.

@@ -1,64 +1,96 @@
-//! A recording upstream: keeps the raw bytes of every request it receives, and answers what the test tells it to.
+//! A recording upstream: keeps every byte of every connection it is sent, and answers what the test tells it to.
 
-use std::io::{Read, Write};
+use std::io::{Read as _, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// One request as it arrived.
-#[derive(Debug, Clone)]
-pub struct Received {
-    /// Request line and header fields, byte for byte, blank line included.
-    pub head: Vec<u8>,
-    /// The body, transfer coding included.
-    pub body: Vec<u8>,
+use super::framing::{self, Read};
+
+pub use super::framing::Received;
+
+/// A connection to the upstream. What is read from it is kept.
+pub struct Wire {
+    stream: TcpStream,
+    record: Arc<Record>,
 }
 
-impl Received {
-    /// The request line without its line end.
-    pub fn request_line(&self) -> String {
-        self.text().lines().next().unwrap_or_default().to_owned()
+/// What one connection brought.
+#[derive(Debug, Default)]
+pub struct Record {
+    bytes: Mutex<Vec<u8>>,
+    /// Whether the sidecar ended it, or may still go on: then half a request is not because nobody read the rest.
+    is_read_to_its_end: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Record {
+    /// One that brought these, and may go on.
+    pub fn of(bytes: Vec<u8>) -> Self {
+        Self { bytes: Mutex::new(bytes), ..Self::default() }
     }
 
-    /// The request target.
-    pub fn target(&self) -> String {
-        self.request_line().split(' ').nth(1).unwrap_or_default().to_owned()
+    /// Every byte so far.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.bytes.lock().unwrap().clone()
     }
 
-    /// The values of all fields called `name`, compared as written but for case.
-    pub fn values(&self, name: &str) -> Vec<String> {
-        let wanted = name.to_ascii_lowercase();
-        self.fields().into_iter().filter(|(name, _)| *name == wanted).map(|(_, value)| value).collect()
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::SeqCst)
     }
 
-    /// The only value of `name`; panics when there are several.
-    pub fn value(&self, name: &str) -> Option<String> {
-        let values = self.values(name);
-        assert!(values.len() <= 1, "{name} arrived more than once: {values:?}");
-        values.into_iter().next()
-    }
-
-    /// All fields: lower-case name, value.
-    pub fn fields(&self) -> Vec<(String, String)> {
-        let field = |line: &str| {
-            let (name, value) = line.split_once(':')?;
-            Some((name.to_ascii_lowercase(), value.trim().to_owned()))
-        };
-        self.text().lines().skip(1).filter_map(field).collect()
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.head).into_owned()
+    /// Whether the upstream left it before the sidecar did.
+    pub fn was_left(&self) -> bool {
+        self.is_over() && !self.is_read_to_its_end.load(Ordering::SeqCst)
     }
 }
 
-/// How the upstream answers.
-pub type Reply = dyn Fn(&Received, &mut TcpStream) -> bool + Send + Sync;
+impl Wire {
+    /// Who is on the other side.
+    pub fn peer_addr(&self) -> std::io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+
+    /// The way back, for another thread.
+    pub fn writer(&self) -> TcpStream {
+        self.stream.try_clone().unwrap()
+    }
+}
+
+impl std::io::Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.stream.read(buffer);
+        match &read {
+            Ok(0) | Err(_) => self.record.is_read_to_its_end.store(true, Ordering::SeqCst),
+            Ok(count) => self.record.bytes.lock().unwrap().extend_from_slice(&buffer[..*count]),
+        }
+        read
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.stream.flush()
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.record.is_over.store(true, Ordering::SeqCst);
+    }
+}
 
 /// A server on a port of its own.
 pub struct RecordingUpstream {
     address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
+    records: Arc<Mutex<Vec<Arc<Record>>>>,
 }
 
 impl RecordingUpstream {
@@ -70,19 +102,38 @@ impl RecordingUpstream {
     }
 
     /// Answers as `reply` does; `false` from it closes the connection.
-    pub fn answering(reply: impl Fn(&Received, &mut TcpStream) -> bool + Send + Sync + 'static) -> Self {
+    pub fn answering(reply: impl Fn(&Received, &mut Wire) -> bool + Send + Sync + 'static) -> Self {
+        Self::accepting(move |mut wire, received| {
+            let mut read = 0;
+            while let Some(request) = next(&mut wire, &mut read) {
+                received.lock().unwrap().push(request.clone());
+                if !reply(&request, &mut wire) {
+                    return;
+                }
+            }
+        })
+    }
+
+    /// Leaves each connection to `serve`; requests are kept, but not told by [`Self::take`].
+    pub fn serving(serve: impl Fn(Wire) + Send + Sync + 'static) -> Self {
+        Self::accepting(move |wire, _| serve(wire))
+    }
+
+    fn accepting(serve: impl Fn(Wire, &Mutex<Vec<Received>>) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let received = Arc::<Mutex<Vec<Received>>>::default();
-        let reply: Arc<Reply> = Arc::new(reply);
-        let record = Arc::clone(&received);
+        let (received, records) = (Arc::<Mutex<Vec<Received>>>::default(), Arc::<Mutex<Vec<Arc<Record>>>>::default());
+        let (requests, connections, serve) = (Arc::clone(&received), Arc::clone(&records), Arc::new(serve));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (record, reply) = (Arc::clone(&record), Arc::clone(&reply));
-                std::thread::spawn(move || serve(stream, &record, &*reply));
+                let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
+                let record = Arc::<Record>::default();
+                connections.lock().unwrap().push(Arc::clone(&record));
+                let (requests, serve) = (Arc::clone(&requests), Arc::clone(&serve));
+                std::thread::spawn(move || serve(Wire { stream, record }, &requests));
             }
         });
-        Self { address, received }
+        Self { address, received, records }
     }
 
     /// Where it listens.
@@ -99,57 +150,48 @@ impl RecordingUpstream {
     pub fn take(&self) -> Vec<Received> {
         std::mem::take(&mut *self.received.lock().unwrap())
     }
-}
 
-fn serve(mut stream: TcpStream, record: &Mutex<Vec<Received>>, reply: &Reply) {
-    let _ = stream.set_read_timeout(Some(Duration::from_secs(30)));
-    let mut buffer = Vec::new();
-    while let Some(request) = read_request(&mut stream, &mut buffer) {
-        record.lock().unwrap().push(request.clone());
-        if !reply(&request, &mut stream) {
-            return;
-        }
+    /// Every connection, in the order in which they came.
+    pub fn records(&self) -> Vec<Arc<Record>> {
+        self.records.lock().unwrap().clone()
+    }
+
+    /// What connections brought that is no request, for a test that judges requests itself: those that are over are forgotten.
+    pub fn unreadable(&self) -> Vec<String> {
+        let mut records = self.records.lock().unwrap();
+        let over: Vec<Arc<Record>> = records.extract_if(.., |record| record.is_over()).collect();
+        over.iter().filter_map(|record| unreadable(&record.bytes())).collect()
     }
 }
 
-/// Reads one request; what follows it stays in `buffer`.
-fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Received> {
-    let head_end = loop {
-        if let Some(at) = find(buffer, b"\r\n\r\n") {
-            break at + 4;
+/// What these bytes have that is no request, nor the beginning of a body.
+fn unreadable(mut bytes: &[u8]) -> Option<String> {
+    while !bytes.is_empty() {
+        match framing::read(bytes) {
+            Ok(Read::Whole(_, used)) => bytes = &bytes[used..],
+            Ok(Read::Begun(_)) => return None,
+            Ok(Read::HalfHead) => return Some(format!("half a head: {:?}", framing::printed(bytes))),
+            Err(why) => return Some(why),
         }
-        fill(stream, buffer)?;
-    };
-    let mut received = Received { head: buffer.drain(..head_end).collect(), body: Vec::new() };
-    if received.values("transfer-encoding").iter().any(|coding| coding.eq_ignore_ascii_case("chunked")) {
-        let end = loop {
-            if let Some(at) = find(buffer, b"0\r\n\r\n") {
-                break at + 5;
-            }
-            fill(stream, buffer)?;
-        };
-        received.body = buffer.drain(..end).collect();
-    } else if let Some(length) = received.value("content-length") {
-        let length: usize = length.parse().unwrap();
-        while buffer.len() < length {
-            fill(stream, buffer)?;
-        }
-        received.body = buffer.drain(..length).collect();
     }
-    Some(received)
+    None
 }
 
-fn fill(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<()> {
+/// The next request of a connection; `None` when there is none, or what comes is no request: that is found when everything is judged.
+fn next(wire: &mut Wire, read: &mut usize) -> Option<Received> {
     let mut chunk = [0; 16 * 1024];
-    match stream.read(&mut chunk) {
-        Ok(0) | Err(_) => None,
-        Ok(count) => {
-            buffer.extend_from_slice(&chunk[..count]);
-            Some(())
+    loop {
+        {
+            let bytes = wire.record.bytes.lock().unwrap();
+            let rest = bytes.get(*read..).unwrap_or_default();
+            if framing::is_whole(rest).ok()? {
+                let Ok(Read::Whole(received, used)) = framing::read(rest) else { return None };
+                *read += used;
+                return Some(received);
+            }
+        }
+        if matches!(wire.read(&mut chunk), Ok(0) | Err(_)) {
+            return None;
         }
     }
-}
-
-fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
-    bytes.windows(wanted.len()).position(|window| window == wanted)
 }

@@ -5,9 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
+use axum::http::header;
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
+use tonic::Status;
 
 use crate::domain::OrganizationId;
 use crate::store::error::StoreError;
@@ -89,13 +91,25 @@ pub(super) async fn admit(
     next: Next,
 ) -> Result<Response, StoreError> {
     access::operation(&request, operation);
-    let shown = bearer(request.headers())?;
     let keys = &store.0.settings.sync_keys.0;
-    let key = find(keys.iter().map(|key| (&key.sha256, key)), &shown).ok_or(StoreError::Unauthorized)?;
+    let shown = bearer(request.headers());
+    let key =
+        shown.and_then(|shown| find(keys.iter().map(|key| (&key.sha256, key)), &shown).ok_or(StoreError::Unauthorized));
+    let key = match key {
+        Ok(key) => key,
+        // Who speaks gRPC does not look at the status of HTTP.
+        Err(error) if is_grpc(&request) => return Ok(Status::unauthenticated(error.to_string()).into_http()),
+        Err(error) => return Err(error),
+    };
     access::author(&request, &Author { name: Arc::clone(&key.name), repeatable: None });
     let subscriber = Subscriber { name: Arc::clone(&key.name), organizations: key.organizations.clone() };
     request.extensions_mut().insert(subscriber);
     Ok(next.run(request).await)
+}
+
+fn is_grpc(request: &Request) -> bool {
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 impl<S: Sync> FromRequestParts<S> for Subscriber {

@@ -14,7 +14,6 @@ use tower::Service;
 use super::access::Subscriber;
 use super::follow::Follower;
 use crate::store::Store;
-use crate::store::error::StoreError;
 use crate::wire::feed::{Down, JsonCodec, Up};
 
 /// Bytes that a message of a sidecar may have: the ids of all organizations that a stream may name.
@@ -23,17 +22,13 @@ const LARGEST_MESSAGE: usize = 16 * 1024 * 1024;
 const MOST_STREAMS: usize = 20_000;
 
 /// One stream, until either side ends it.
-pub(super) async fn follow(
-    State(store): State<Store>,
-    subscriber: Subscriber,
-    request: Request,
-) -> Result<Response, StoreError> {
+pub(super) async fn follow(State(store): State<Store>, subscriber: Subscriber, request: Request) -> Response {
     if store.0.tail.streams() >= MOST_STREAMS {
-        return Err(StoreError::Busy);
+        return Status::unavailable("there are as many streams as are served").into_http();
     }
     let mut grpc = Grpc::new(JsonCodec::<Down, Up>::default()).max_decoding_message_size(LARGEST_MESSAGE);
     let response = grpc.streaming(Endpoint { store, subscriber }, request).await;
-    Ok(response.map(Body::new))
+    response.map(Body::new)
 }
 
 struct Endpoint {

@@ -11,11 +11,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use super::Position;
+use super::{Position, SessionError};
 use crate::domain::record::{Delta, OrganizationRecord, Part, Transaction};
 use crate::domain::{Epoch, OrganizationId, Shard};
 use crate::live::{Arrival, Order, World};
-use crate::source::{FeedClient, FeedError};
+use crate::source::{FeedClient, FeedError, Room};
 use crate::telemetry::{FactsUpdate, Metrics, UpdateResult};
 use crate::wire::feed::Up;
 
@@ -41,6 +41,8 @@ pub(super) struct Loads {
     /// Those of them that are not in memory yet.
     loading: HashMap<OrganizationId, Load>,
     reads: JoinSet<Done>,
+    /// For what is being read.
+    room: Room,
     /// Organizations to be loaded although nobody asked.
     preload: VecDeque<OrganizationId>,
     add: Vec<OrganizationId>,
@@ -73,7 +75,9 @@ enum Done {
 
 impl Loads {
     pub(super) fn new(world: Arc<World>, client: FeedClient, metrics: Arc<Metrics>, everything: bool) -> Self {
+        let room = Room::new(world.max_memory());
         Self {
+            room,
             world,
             client,
             metrics,
@@ -118,7 +122,7 @@ impl Loads {
         }
     }
 
-    /// The world begins anew: nothing is in memory, and whatever is on order is read again.
+    /// The world begins anew: whatever is on order is read again, and then what was in memory.
     pub(super) fn start_over(&mut self, position: &Position) {
         // What is being read may be of another history.
         self.reads = JoinSet::new();
@@ -126,6 +130,9 @@ impl Loads {
         self.followed.clear();
         for (organization, load) in std::mem::take(&mut self.loading) {
             self.put(organization, load.order);
+        }
+        if !self.everything {
+            self.preload = self.world.former().into();
         }
     }
 
@@ -165,6 +172,8 @@ impl Loads {
 
     /// Begins to load what was ordered.
     pub(super) fn begin(&mut self, order: Order) {
+        // Ordered by somebody who did not see it come.
+        let Err(order) = self.world.settle_resident(order) else { return };
         let organization = order.organization().clone();
         if !self.everything && !self.followed.contains_key(&organization) {
             self.remove.retain(|removed| *removed != organization);
@@ -185,9 +194,9 @@ impl Loads {
 
     fn read(&mut self, organization: OrganizationId) {
         let (client, world, metrics) = (self.client.clone(), Arc::clone(&self.world), Arc::clone(&self.metrics));
-        let epoch = self.epoch;
+        let (epoch, room) = (self.epoch, self.room.clone());
         self.reads.spawn(async move {
-            let found = read(&client, &world, epoch, &organization).await;
+            let found = read(&client, &world, epoch, &organization, &room).await;
             let counted = if found.is_ok() { UpdateResult::Applied } else { UpdateResult::Failed };
             metrics.facts_updated(FactsUpdate::Organization, counted);
             Done::Read { organization, found }
@@ -233,12 +242,16 @@ impl Loads {
 
     /// An organization left the memory.
     pub(super) fn released(&mut self, organization: &OrganizationId) {
-        if !self.loading.contains_key(organization) && !self.world.is_resident(organization) {
+        if !self.loading.contains_key(organization) {
             self.let_go(organization);
         }
     }
 
+    /// Hears of it no more, unless it is in memory: a second order for it may fail.
     fn let_go(&mut self, organization: &OrganizationId) {
+        if self.world.is_resident(organization) {
+            return;
+        }
         if self.followed.remove(organization).is_some() && !self.everything {
             self.add.retain(|added| added != organization);
             self.remove.push(organization.clone());
@@ -246,7 +259,10 @@ impl Loads {
     }
 
     /// Waits until something that is done beside has come to an end, and takes it in.
-    pub(super) async fn progress(&mut self) {
+    ///
+    /// # Errors
+    /// [`SessionError::Panic`]: what was done is not done, and nobody knows what it was.
+    pub(super) async fn progress(&mut self) -> Result<(), SessionError> {
         self.load_ahead();
         let Some(done) = self.reads.join_next().await else { return std::future::pending().await };
         match done {
@@ -263,16 +279,22 @@ impl Loads {
             Ok(Done::Digested { organization, touched, ours, theirs }) => {
                 self.digested(&organization, touched, ours.as_deref(), theirs.as_deref());
             }
-            // Given up, or a panic: whoever waits for it gives up as well.
+            Err(error) if error.is_panic() => return Err(SessionError::Panic),
+            // Given up.
             Err(_) => {}
         }
+        Ok(())
     }
 
     fn load_ahead(&mut self) {
         while self.reads.len() < MOST_LOADS / 2 {
             let Some(next) = self.preload.pop_front() else { return };
+            // What had to leave meanwhile is read when it is needed.
+            if !self.everything && !self.world.is_former(&next) {
+                continue;
+            }
             if let Some(order) = self.world.preload(&next) {
-                self.put(next, order);
+                self.begin(order);
             }
         }
     }
@@ -305,9 +327,8 @@ impl Loads {
         for (organization, load) in ready {
             match self.let_in(load) {
                 Err(order) => self.put(organization, order),
-                // There was no room for it, and what happens to it is of no use.
-                Ok(()) if !self.world.is_resident(&organization) => self.let_go(&organization),
-                Ok(()) => {}
+                // If there was no room for it, what happens to it is of no use.
+                Ok(()) => self.let_go(&organization),
             }
         }
         waited_for
@@ -368,8 +389,9 @@ async fn read(
     world: &Arc<World>,
     epoch: Option<Epoch>,
     organization: &OrganizationId,
+    room: &Room,
 ) -> Result<(u64, Option<Box<Shard>>), ()> {
-    let answer = client.organization(organization).await.map_err(|error| {
+    let (answer, _place) = client.organization(organization, room).await.map_err(|error| {
         tracing::warn!(%organization, error = super::describe(&error), "organization cannot be loaded");
     })?;
     if Some(answer.epoch) != epoch {

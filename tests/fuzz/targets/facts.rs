@@ -38,7 +38,7 @@ pub fn f07_feed(bytes: &[u8]) {
 }
 
 /// What was read is written and read again as the same.
-fn written_as_read<T: DeserializeOwned + Serialize + Debug>(bytes: &[u8]) -> Option<T> {
+pub fn written_as_read<T: DeserializeOwned + Serialize + Debug>(bytes: &[u8]) -> Option<T> {
     let read: T = serde_json::from_slice(bytes).ok()?;
     let written = serde_json::to_string(&read).unwrap();
     let again: T = serde_json::from_str(&written).unwrap_or_else(|error| panic!("{error}: {written}"));
@@ -104,23 +104,12 @@ const STORE: &str = "https://store.test";
 
 /// A file of facts: taken as a whole when it is sealed, and not at all otherwise. Inputs that begin with `S` are sealed first.
 pub fn f09_disk(bytes: &[u8]) {
-    thread_local! {
-        static FOLDER: tempfile::TempDir = tempfile::tempdir().unwrap();
-    }
     let content = match bytes.split_first() {
         Some((b'S', lines)) => [lines, &seal(lines)].concat(),
         _ => bytes.to_vec(),
     };
     let world = world();
-    let restored = FOLDER.with(|folder| {
-        let file = folder.path().join("facts");
-        std::fs::write(&file, &content).unwrap();
-        // As a sidecar writes it; any other is not even read.
-        std::fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
-        let (folder, key, store) = (folder.path().to_owned(), SECRET.to_owned(), STORE.to_owned());
-        persist::restore(&persist::Settings { folder, key, store }, &world, &Standing)
-    });
-    match restored {
+    match restore(&content, &world) {
         Ok(restored) => {
             let (lines, found) = content.split_at(content.len() - 32);
             assert_eq!(seal(lines), found, "facts without a seal are in force");
@@ -135,8 +124,23 @@ pub fn f09_disk(bytes: &[u8]) {
     }
 }
 
+/// What comes of a file with this content: how many organizations it has.
+pub fn restore(content: &[u8], world: &World) -> Result<Option<usize>, PersistError> {
+    thread_local! {
+        static FOLDER: tempfile::TempDir = tempfile::tempdir().unwrap();
+    }
+    FOLDER.with(|folder| {
+        let file = folder.path().join("facts");
+        std::fs::write(&file, content).unwrap();
+        // As a sidecar writes it; any other is not even read.
+        std::fs::set_permissions(file, Permissions::from_mode(0o600)).unwrap();
+        let (folder, key, store) = (folder.path().to_owned(), SECRET.to_owned(), STORE.to_owned());
+        persist::restore(&persist::Settings { folder, key, store }, world, &Standing)
+    })
+}
+
 /// The seal as the documentation of the format has it.
-fn seal(lines: &[u8]) -> Vec<u8> {
+pub fn seal(lines: &[u8]) -> Vec<u8> {
     let purpose = format!("portcullis facts on disk\n{STORE}");
     let key = sign(&Key::new(HMAC_SHA256, SECRET.as_bytes()), purpose.as_bytes());
     sign(&Key::new(HMAC_SHA256, key.as_ref()), lines).as_ref().to_vec()
@@ -155,7 +159,7 @@ impl Clock for Standing {
     }
 }
 
-fn world() -> World {
+pub fn world() -> World {
     static METRICS: OnceLock<Arc<Metrics>> = OnceLock::new();
     let metrics = METRICS.get_or_init(|| Arc::new(app::metrics().unwrap()));
     World::new(live::Settings::default(), Arc::new(Standing), Arc::clone(metrics), Box::new(|_| {})).0

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each wrapper of cargo-fuzz calls one of them")]
 
-mod facts;
+pub mod facts;
 mod hosted;
 mod requests;
 mod settings;

@@ -53,6 +53,8 @@ impl Tried {
         for received in self.system.upstream.take() {
             may_arrive(&received);
         }
+        let unreadable = self.system.upstream.unreadable();
+        assert!(unreadable.is_empty(), "arrived, and is no request: {unreadable:?}");
         if self.inputs.fetch_add(1, Ordering::Relaxed).is_multiple_of(TRIED) {
             let answer = self.system.get("/open/still").send().answer;
             assert_eq!(answer.map(|answer| answer.status), Some(200), "nobody is served any more");
