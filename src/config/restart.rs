@@ -12,6 +12,9 @@ const KEYS: [&str; 7] = ["listen", "status", "admin", "facts", "limits", "thread
 /// Those of `limits` that a reload does put in force.
 const LIMITS: [&str; 6] = ["head", "header_fields", "target", "client_timeout", "body_rate", "token_cache"];
 
+/// Those of a listener's `tls` that a reload does put in force.
+const CERTIFICATE: [&str; 2] = ["certificate", "key"];
+
 /// What a process was started with, of all that it cannot change while it runs. Holds no text of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BuiltIn([u64; KEYS.len()]);
@@ -38,6 +41,12 @@ fn fingerprint(key: &str, node: Option<&Node>, contents: &[(&str, Vec<u8>)]) -> 
         ("facts", Some(facts)) => _ = facts.remove("max_staleness"),
         _ => {}
     }
+    if key == "listen" {
+        // Another certificate is shown from then on; that there is one at all is built in.
+        let tls =
+            value.as_array_mut().into_iter().flatten().filter_map(|listener| listener.get_mut("tls")?.as_object_mut());
+        tls.for_each(|tls| tls.retain(|file, _| !CERTIFICATE.contains(&file.as_str())));
+    }
     let mut hasher = DefaultHasher::new();
     hasher.write(value.to_string().as_bytes());
     for (_, content) in contents.iter().filter(|(of, _)| *of == key) {
@@ -53,7 +62,7 @@ mod tests {
     use crate::yaml;
 
     const TEXT: &str = "
-listen: [{address: '127.0.0.1:1'}]
+listen: [{address: '127.0.0.1:1'}, {address: '127.0.0.1:4', tls: {certificate: c, key: k, client_ca: a}}]
 admin: {address: '127.0.0.1:2', token: a}
 upstreams: {app: {servers: ['a:1'], paths: {case: sensitive}}}
 facts: {source: file, file: f, max_staleness: 5m}
@@ -79,6 +88,9 @@ routes: []
             ("connections: 5", "of_tomorrow: 6", &["limits"]),
             ("token: a", "token: b", &["admin"]),
             ("127.0.0.1:1", "127.0.0.1:3", &["listen"]),
+            ("certificate: c, key: k", "key: l, certificate: d", &[]),
+            (", client_ca: a", "", &["listen"]),
+            (", tls: {certificate: c, key: k, client_ca: a}", "", &["listen"]),
             ("a:1", "a:2", &[]),
             ("file: f", "file: g", &["facts"]),
             ("forward_token: true\n", "trusted_proxies: []\n", &[]),
