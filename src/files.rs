@@ -76,16 +76,6 @@ impl Noted {
     pub fn now(&self) -> Self {
         Self(self.0.iter().map(|(path, _)| (path.clone(), look(path))).collect())
     }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 fn look(path: &Path) -> Option<Stamp> {
@@ -175,7 +165,7 @@ mod tests {
         let mut noted = Noted::default();
         noted.note(&link);
         noted.note(&folder.path().join("none"));
-        assert_eq!((noted.now(), noted.len()), (noted.clone(), 2));
+        assert_eq!((noted.now(), noted.0.len()), (noted.clone(), 2));
         fs::write(&path, "ab").unwrap();
         assert_ne!(noted.now(), noted);
         let noted = noted.now();

@@ -87,44 +87,6 @@ fn a_swapped_link_of_a_mounted_volume_is_followed() {
 }
 
 #[test]
-fn a_file_that_is_being_written_is_left_alone_until_it_stands_still() {
-    let system = System::with(ROUTES).start();
-    let original = text(&system);
-    // Each line added makes a whole configuration, which lacks the rule at its end until the last.
-    let longer: Vec<String> =
-        (0..12).map(|n| format!("- {{id: r{n}, match: {{path: /r{n}}}, public: true}}\n")).collect();
-    let without = original.replace("- {id: open, match: {path: /open}, public: true}\n", "");
-    let mut tries = 0;
-    loop {
-        let before = system.metric(ACCEPTED);
-        let mut file = fs::File::create(system.config_file()).unwrap();
-        file.write_all(without.as_bytes()).unwrap();
-        let mut last = Instant::now();
-        let mut longest = Duration::ZERO;
-        for line in longer.iter().map(String::as_str).chain(["- {id: open, match: {path: /open}, public: true}\n", NEW])
-        {
-            pause(250);
-            file.write_all(line.as_bytes()).unwrap();
-            longest = longest.max(last.elapsed());
-            last = Instant::now();
-            system.get("/open").passes();
-        }
-        // A machine that stops for a second in between makes a file that stands still.
-        if longest < Duration::from_millis(800) {
-            assert_eq!(system.metric(ACCEPTED), before);
-            system.until("all of it is read", |system| system.metric(ACCEPTED) > before);
-            system.get("/new").passes();
-            system.get("/r11").passes();
-            return;
-        }
-        tries += 1;
-        assert!(tries < 5, "this machine is too busy to tell");
-        fs::write(system.config_file(), &original).unwrap();
-        pause(3000);
-    }
-}
-
-#[test]
 fn a_refused_file_changes_nothing_and_everybody_is_told() {
     let system = System::with(ROUTES).start();
     let original = text(&system);
@@ -235,29 +197,32 @@ fn a_secret_from_a_file_is_as_good_as_one_from_the_environment_and_is_not_told()
 fn a_request_that_waits_for_its_body_is_served_by_what_it_began_with() {
     let system = quiet().and("trusted_proxies: [\"127.0.0.1\"]").start();
     let other = RecordingUpstream::start();
-    let mut connection = system.connect();
+    let (mut connection, mut older) = (system.connect(), system.connect());
+    older.send(system.get("/open").bytes());
+    assert_eq!(older.answer().map(|answer| answer.status), Some(200));
+    system.upstream.take();
     let body = r#"{"project": "42"}"#;
-    let ask = system.post("/move").with(&alice().sign()).field("x-real-ip", "192.0.2.1").json(body);
-    let bytes = ask.bytes();
-    let (head, tail) = bytes.split_at(bytes.len() - 5);
-    connection.send(head);
-    // Answered behind it on the same sidecar, so it has been begun.
-    pause(300);
+    let ask = system.post("/move").with(&alice().sign()).field("x-real-ip", "192.0.2.1");
+    let ask = ask.field("content-type", "application/json").field("content-length", &body.len().to_string());
+    let head = ask.field("expect", "100-continue").bytes();
+    connection.send(&head);
+    // The body is asked for when everything else was judged.
+    assert_eq!(connection.answer().map(|answer| answer.status), Some(100));
     let changed = text(&system)
         .replace(&system.upstream.address().to_string(), &other.address().to_string())
         .replace("[\"127.0.0.1\"]", "[]\nforward_token: false\nheader_prefix: x-new")
         .replace("id: move", "id: moved");
     assert_eq!(reload(&system, &changed), json!([]));
-    connection.send(tail);
+    connection.send(body);
     assert_eq!(connection.answer().map(|answer| answer.status), Some(200));
     let [received] = <[_; 1]>::try_from(system.upstream.take()).unwrap();
     assert_eq!(received.value("x-portcullis-route").as_deref(), Some("move"));
     assert_eq!(received.value("x-real-ip").as_deref(), Some("192.0.2.1"));
     assert!(received.value("authorization").is_some() && received.value("x-new-route").is_none());
     assert!(other.take().is_empty());
-    // And the next one by what is in force then, on the same connection too.
-    connection.send(&bytes);
-    assert_eq!(connection.answer().map(|answer| answer.status), Some(200));
+    // And the next one by what is in force then, on a connection of before too.
+    older.send(system.post("/move").with(&alice().sign()).field("x-real-ip", "192.0.2.1").json(body).bytes());
+    assert_eq!(older.answer().map(|answer| answer.status), Some(200));
     let [received] = <[_; 1]>::try_from(other.take()).unwrap();
     assert_eq!(received.value("x-new-route").as_deref(), Some("moved"));
     assert_eq!((received.value("x-real-ip"), received.value("authorization")), (None, None));
@@ -326,10 +291,13 @@ fn upstreams_come_and_go() {
     assert_eq!(reload(&system, &original), json!([]));
     system.get("/open").passes();
     system.get("/other").is_refused(403, "no_route");
-    pause(300);
-    let seen = checks.load(Ordering::SeqCst);
-    pause(1000);
-    assert_eq!(checks.load(Ordering::SeqCst), seen, "the health of what is gone is still checked");
+    // Twenty checks would fall into a second.
+    let stood_still = |_: &System| {
+        let seen = checks.load(Ordering::SeqCst);
+        pause(1000);
+        checks.load(Ordering::SeqCst) == seen
+    };
+    system.until("the health of what is gone is no longer checked", stood_still);
 }
 
 #[test]

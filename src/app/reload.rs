@@ -117,22 +117,26 @@ impl Reloader {
         let Some(file) = &self.file else { return };
         // A reload that is under way will have seen them.
         let Some(_alone) = self.reloading.try_lock() else { return };
-        {
-            let mut state = self.state.lock();
+        let noted = {
+            let state = self.state.lock();
             if state.mode != Reload::Watch {
                 return;
             }
-            let now = state.noted.now();
-            // What is no file would have to be waited for.
-            let is_pipe = std::fs::metadata(file).is_ok_and(|found| !found.is_file());
-            if now == state.noted || is_pipe {
-                state.changing = None;
-                return;
-            }
-            if state.changing.as_ref() != Some(&now) {
-                state.changing = Some(now);
-                return;
-            }
+            state.noted.clone()
+        };
+        // A disk that does not answer holds up nobody who asks for the state.
+        let now = noted.now();
+        // What is no file would have to be waited for.
+        let is_pipe = std::fs::metadata(file).is_ok_and(|found| !found.is_file());
+        let changing = Some(now).filter(|now| *now != noted && !is_pipe);
+        let stood_still = {
+            let mut state = self.state.lock();
+            let stood_still = changing.is_some() && changing == state.changing;
+            state.changing = changing;
+            stood_still
+        };
+        if !stood_still {
+            return;
         }
         tracing::info!("files of the configuration have changed");
         // What is wrong is in the log.
@@ -152,10 +156,17 @@ impl Reloader {
     fn reload_alone(&self) -> Result<Vec<&'static str>, String> {
         let mut noted = Noted::default();
         let result = self.try_reload(&mut noted);
+        self.settle(noted, &result);
+        // Last, so that whoever waits for the count finds everything else as it says.
         self.metrics.config_reloaded(result.is_ok());
+        result.map(|(_, needs_restart)| needs_restart)
+    }
+
+    /// Notes how a reading ended, and tells it.
+    fn settle(&self, noted: Noted, result: &Result<(Reload, Vec<&'static str>), String>) {
         let mut state = self.state.lock();
         (state.noted, state.changing) = (noted, None);
-        match &result {
+        match result {
             Ok((mode, needs_restart)) => {
                 tracing::info!("configuration reloaded");
                 if !needs_restart.is_empty() {
@@ -171,7 +182,6 @@ impl Reloader {
                 state.refused = Some(Refused { problems, since });
             }
         }
-        result.map(|(_, needs_restart)| needs_restart)
     }
 
     fn try_reload(&self, noted: &mut Noted) -> Result<(Reload, Vec<&'static str>), String> {

@@ -1,5 +1,5 @@
-//! What goes on beside the requests: facts, keys, and signals and files that ask for a reload. Each is a task of its own, and none takes the others
-//! with it: one that panics is begun anew.
+//! What goes on beside the requests: facts, keys, and signals and files that ask for a reload. Each is a task of its own, and none takes
+//! the others with it: one that panics is begun anew.
 
 use std::future::Future;
 use std::sync::Arc;

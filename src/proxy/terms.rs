@@ -1,5 +1,5 @@
-//! What requests are served by besides rules and tokens: limits, header policy, upstreams. In force together with those, and kept by a request
-//! to its end, so that the place of an upstream is looked up among the upstreams that the rule was written for.
+//! What requests are served by besides rules and tokens: limits, header policy, upstreams. In force together with those, and kept by a
+//! request to its end, so that the place of an upstream is looked up among the upstreams that the rule was written for.
 
 use std::sync::Arc;
 
