@@ -9,6 +9,7 @@
 //!   -> look up new upstreams -> in force
 //! ```
 
+use std::error::Error as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -215,7 +216,10 @@ impl Reloader {
             *noted = Noted::default();
             let read = config::load_noting(file, &ProcessEnvironment, noted);
             if noted.now() == *noted {
-                return read.map_err(|error| error.to_string());
+                return read.map_err(|error| match error.source() {
+                    Some(why) => format!("{error}: {why}"),
+                    None => error.to_string(),
+                });
             }
         }
         Err("files of the configuration change while they are read".to_owned())
