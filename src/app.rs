@@ -10,6 +10,7 @@
 //! ```
 
 mod feeding;
+mod lookouts;
 pub mod offline;
 mod reload;
 pub mod store;
@@ -32,18 +33,19 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 
 use self::feeding::Feeding;
+use self::lookouts::Lookouts;
 use self::reload::Reloader;
 use self::upkeep::Upkeep;
 use crate::admin::{self, Admin};
 use crate::config::{Facts, Origin, Sidecar, Store};
 use crate::domain::{Clock, OrganizationId, UnixSeconds};
-use crate::gate::{Gate, Rules, Tokens};
+use crate::gate::{Gate, InForce, Rules, Tokens};
 use crate::live::{self, Orders, World};
-use crate::proxy;
 use crate::proxy::connection::{ConnectionMeters, Entrance, OpenConnections};
 use crate::proxy::listen::{BindError, Bound, Doorway, http_proxy};
 use crate::proxy::streams::Streams;
-use crate::proxy::upstream::Upstream;
+use crate::proxy::upstream::UpstreamSettings;
+use crate::proxy::{self, Terms};
 use crate::source::workos::HostedError;
 use crate::telemetry::{Build, DecisionLog, Metrics, MetricsError, RefusedConnection, Sink};
 use crate::token::{self, Cached, JwtVerifier, KeySets, Meters};
@@ -164,26 +166,21 @@ impl App {
     ) -> Result<Self, AppError> {
         // Before Pingora installs its own choice.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let reload = reload::Beginning::of(&config);
         let bound = config.listeners.into_iter().map(|listener| listener.bind()).collect::<Result<Vec<_>, _>>()?;
         let (world, orders, released) = world(&config.facts, &clock, &metrics);
-        let upstream_names: Vec<String> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
         let keys = Arc::new(KeySets::new(&config.tokens, token_meters(&metrics)));
         let tokens = tokens(&config.tokens, config.token_cache_bytes, &keys, &metrics);
-        let rules = Rules::new(config.rules, &upstream_names, config.csrf_origins, &metrics);
-        let mut gate = Gate::new(rules, tokens, Arc::clone(&world), Arc::clone(&clock), Arc::clone(&metrics));
+        let rules = Rules::new(config.rules, &names(&config.upstreams), config.csrf_origins, &metrics);
+        let terms = Terms::new(config.proxy, config.upstreams, None)?;
+        let in_force = InForce::new(rules, tokens).with_door(terms);
+        let mut gate = Gate::new(in_force, Arc::clone(&world), Arc::clone(&clock), Arc::clone(&metrics));
         let feeding = Feeding::of(&config.facts, &clock, &metrics)?;
         if let Some(check) = feeding.as_ref().and_then(Feeding::check) {
             gate = gate.with_check(check);
         }
         let gate = Arc::new(gate);
-        let reloader = Reloader::new(
-            file,
-            Arc::clone(&gate),
-            Arc::clone(&metrics),
-            Arc::clone(&clock),
-            upstream_names,
-            config.built_in,
-        );
+        let reloader = Reloader::new(file, Arc::clone(&gate), Arc::clone(&metrics), Arc::clone(&clock), reload);
         let reloader = Arc::new(reloader);
 
         let log = Arc::new(DecisionLog::new(&config.log, sink));
@@ -194,12 +191,8 @@ impl App {
         let conf = Arc::clone(&server.configuration);
         server.bootstrap();
 
-        let upstreams = config.upstreams.into_iter().map(Upstream::new).collect::<Result<Vec<_>, _>>()?;
-        for upstream in &upstreams {
-            if let Some(balancer) = upstream.balancer() {
-                server.add_service(GenBackgroundService::new(format!("upstream {}", upstream.name()), balancer));
-            }
-        }
+        let lookouts = Arc::new(Lookouts::new(Arc::clone(&gate)));
+        server.add_service(GenBackgroundService::new("upstreams".to_owned(), lookouts));
         let mut addresses =
             Addresses { listeners: bound.iter().map(Bound::address).collect(), status: None, admin: None };
         let between_questions = config.facts.shortest_life();
@@ -211,7 +204,7 @@ impl App {
             between_questions,
         );
         server.add_service(GenBackgroundService::new("streams".to_owned(), Arc::clone(&streams)));
-        let sidecar = proxy::Sidecar::new(config.proxy, Arc::clone(&gate), upstreams, Arc::clone(&metrics), log);
+        let sidecar = proxy::Sidecar::new(Arc::clone(&gate), Arc::clone(&metrics), log);
         let meters = ConnectionMeters {
             refused: metrics.refused_connections(RefusedConnection::TooMany),
             head_timeouts: metrics.refused_connections(RefusedConnection::HeaderTimeout),
@@ -245,7 +238,11 @@ impl App {
             world: Arc::clone(&world),
             metrics: Arc::clone(&metrics),
             needs_facts,
-            reload: Box::new(move || reloader.reload()),
+            reload: {
+                let reloader = Arc::clone(&reloader);
+                Box::new(move || reloader.reload())
+            },
+            configuration: Box::new(move || reloader.standing()),
             token: config.admin.as_ref().and_then(|admin| admin.token.clone()),
         });
         let mut listeners = Vec::new();
@@ -321,6 +318,11 @@ fn token_meters(metrics: &Metrics) -> Meters {
         cache_misses: metrics.token_cache.miss.clone(),
         refreshed: metrics.jwks_refresh.clone(),
     }
+}
+
+/// The names of upstreams, in the order in which the rules count them.
+fn names(upstreams: &[UpstreamSettings]) -> Vec<String> {
+    upstreams.iter().map(|upstream| upstream.name.clone()).collect()
 }
 
 fn tokens(settings: &token::Settings, cache_bytes: u64, keys: &Arc<KeySets>, metrics: &Metrics) -> Tokens {

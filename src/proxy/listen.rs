@@ -12,11 +12,11 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{Fds, ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use pingora::services::listening::Service as ListeningService;
-use rustls::server::ResolvesServerCert;
 use rustls::server::danger::ClientCertVerifier;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection::Entrance;
+use super::tls::Certificate;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -36,7 +36,7 @@ pub struct Listener {
 #[derive(Debug, Clone)]
 pub struct ListenerTls {
     /// The certificate and its key.
-    pub certificate: Arc<dyn ResolvesServerCert>,
+    pub certificate: Arc<Certificate>,
     /// What client certificates are held against; `None` = clients need none.
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
 }

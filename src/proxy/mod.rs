@@ -20,6 +20,7 @@ pub mod listen;
 pub mod patience;
 pub mod respond;
 pub mod streams;
+mod terms;
 pub mod tls;
 mod upgrade;
 pub mod upstream;
@@ -51,6 +52,8 @@ use self::patience::{Patience, Upload};
 use self::respond::Answer;
 use self::upstream::Upstream;
 
+pub use self::terms::Terms;
+
 /// How long a client may take to send a body that a rule reads.
 const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -67,12 +70,10 @@ pub struct Settings {
     pub patience: Patience,
 }
 
-/// The proxy: one for all requests. Clones share everything.
+/// The proxy: one for all requests, on the [`Terms`] that the gate has in force. Clones share everything.
 #[derive(Clone)]
 pub struct Sidecar {
-    settings: Arc<Settings>,
     gate: Arc<Gate>,
-    upstreams: Arc<[Upstream]>,
     metrics: Arc<Metrics>,
     log: Arc<DecisionLog>,
 }
@@ -103,20 +104,15 @@ enum State {
 }
 
 impl Sidecar {
-    /// A proxy in front of `upstreams`, in the order in which the rules of `gate` count them.
-    pub fn new(
-        settings: Settings,
-        gate: Arc<Gate>,
-        upstreams: Vec<Upstream>,
-        metrics: Arc<Metrics>,
-        log: Arc<DecisionLog>,
-    ) -> Self {
-        Self { settings: Arc::new(settings), gate, upstreams: upstreams.into(), metrics, log }
+    /// A proxy that forwards what `gate` permits.
+    pub fn new(gate: Arc<Gate>, metrics: Arc<Metrics>, log: Arc<DecisionLog>) -> Self {
+        Self { gate, metrics, log }
     }
 
     /// Decides one request.
     async fn judge(&self, session: &mut Session, trace: &mut Trace) -> Result<(Forward, Request), Denial> {
-        let request = intake::read(session, &self.settings.head)?;
+        let head = Terms::of(trace)?.settings.head;
+        let request = intake::read(session, &head)?;
         let limit = match self.gate.check(&request, trace).await {
             Verdict::Forward(forward) => {
                 let request = Request::of(&request, &forward, None);
@@ -130,7 +126,7 @@ impl Sidecar {
             Verdict::ReadBody { limit } => limit,
         };
         let body = read_body(session, limit).await?;
-        let request = RequestView { body: Some(&body), ..intake::read(session, &self.settings.head)? };
+        let request = RequestView { body: Some(&body), ..intake::read(session, &head)? };
         match self.gate.check(&request, trace).await {
             Verdict::Forward(forward) => {
                 let request = Request::of(&request, &forward, Some(body.clone()));
@@ -141,11 +137,11 @@ impl Sidecar {
         }
     }
 
-    fn peer_of(&self, session: &Session) -> Peer {
+    fn peer_of(terms: &Terms, session: &Session) -> Peer {
         let address =
             session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical());
         let is_trusted = address
-            .is_some_and(|address| self.settings.trusted_proxies.iter().any(|network| network.contains(&address)));
+            .is_some_and(|address| terms.settings.trusted_proxies.iter().any(|network| network.contains(&address)));
         let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         Peer { address, is_trusted, is_tls }
     }
@@ -156,9 +152,9 @@ impl Sidecar {
         Exchange::new(request, passage.trace.clone(), passage.request_id.clone(), client, passage.started)
     }
 
-    fn may_try_again(&self, passage: &Passage) -> bool {
+    fn may_try_again(passage: &Passage) -> bool {
         let State::Permitted(forward) = &passage.state else { return false };
-        self.upstreams.get(forward.upstream()).is_some_and(|upstream| passage.attempts <= upstream.retries())
+        Terms::upstream_of(forward).is_some_and(|upstream| passage.attempts <= upstream.retries())
     }
 
     fn outcome(passage: &Passage) -> Outcome {
@@ -228,7 +224,10 @@ impl ProxyHttp for Sidecar {
     /// Decides. `Ok(true)` = answered here.
     async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> pingora::Result<bool> {
         connection::head_complete(session);
-        self.settings.patience.apply(session);
+        self.gate.begin(&mut passage.trace);
+        if let Ok(terms) = Terms::of(&passage.trace) {
+            terms.settings.patience.apply(session);
+        }
         let judged = AssertUnwindSafe(self.judge(session, &mut passage.trace)).catch_unwind().await;
         let judged = judged.unwrap_or_else(|_| Err(Denial::because(DenyReason::Internal, "a panic while deciding")));
         self.metrics.decision_duration.observe(passage.started.elapsed().as_secs_f64());
@@ -258,7 +257,7 @@ impl ProxyHttp for Sidecar {
         };
         passage.forwarded_at.get_or_insert_with(Instant::now);
         passage.attempts += 1;
-        let upstream = self.upstreams.get(forward.upstream());
+        let upstream = Terms::upstream_of(forward);
         let peer = if session.is_upgrade_req() { Upstream::peer_for_upgrade } else { Upstream::peer };
         upstream
             .and_then(peer)
@@ -278,7 +277,9 @@ impl ProxyHttp for Sidecar {
         if let Some(target) = forward.target() {
             request.set_raw_path(target)?;
         }
-        self.settings.headers.apply(request, forward, self.peer_of(session), &passage.request_id)
+        let terms = forward.door::<Terms>();
+        let terms = terms.ok_or_else(|| Error::explain(ErrorType::InternalError, "nothing says how to forward"))?;
+        terms.settings.headers.apply(request, forward, Self::peer_of(terms, session), &passage.request_id)
     }
 
     /// Looks at each part of a body on its way; the bytes stay as they are.
@@ -290,7 +291,9 @@ impl ProxyHttp for Sidecar {
         passage: &mut Passage,
     ) -> pingora::Result<()> {
         let upload = passage.upload.get_or_insert_with(|| Upload::begin(session));
-        self.settings.patience.heed(upload, body.as_ref().map_or(0, Bytes::len))
+        let terms = Terms::of(&passage.trace);
+        let terms = terms.map_err(|_| Error::explain(ErrorType::InternalError, "nothing limits this body"))?;
+        terms.settings.patience.heed(upload, body.as_ref().map_or(0, Bytes::len))
     }
 
     async fn response_filter(
@@ -327,7 +330,7 @@ impl ProxyHttp for Sidecar {
         passage: &mut Passage,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        error.set_retry(self.may_try_again(passage));
+        error.set_retry(Self::may_try_again(passage));
         error
     }
 
@@ -342,7 +345,7 @@ impl ProxyHttp for Sidecar {
     ) -> Box<Error> {
         let mut error = error.more_context(format!("peer {peer}"));
         let is_repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-        if is_repeatable && self.may_try_again(passage) {
+        if is_repeatable && Self::may_try_again(passage) {
             error.retry.decide_reuse(client_reused);
         } else {
             error.set_retry(false);

@@ -56,6 +56,7 @@ pub struct Metrics {
     facts_interruptions: IntCounterVec,
     refused_connections: IntCounterVec,
     config_reloads: IntCounterVec,
+    config_refused: IntGauge,
     min_revisions: IntCounterVec,
     /// `portcullis_decision_duration_seconds`: from the request's view to the verdict, token verification included.
     pub decision_duration: Histogram,
@@ -189,6 +190,10 @@ impl Metrics {
                 "Reloads of the configuration.",
                 &["result"],
             )?,
+            config_refused: to.gauge(
+                "portcullis_config_refused",
+                "Whether the configuration file was refused when it was read last, so that another one is in force.",
+            )?,
             decision_duration: to.add(Histogram::with_opts(
                 HistogramOpts::new(
                     "portcullis_decision_duration_seconds",
@@ -312,6 +317,7 @@ impl Metrics {
     /// Counts a reload of the configuration; a refused one changed nothing.
     pub fn config_reloaded(&self, accepted: bool) {
         self.config_reloads.with_label_values(&[if accepted { "ok" } else { "refused" }]).inc();
+        self.config_refused.set(i64::from(!accepted));
     }
 
     /// Has `refresh` run before each scrape, for what is measured by looking rather than by counting.

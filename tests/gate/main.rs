@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 #[allow(dead_code, reason = "each test file uses its part")]
+#[path = "../support/canary.rs"]
+mod canary;
+#[allow(dead_code, reason = "each test file uses its part")]
 #[path = "../support/clock.rs"]
 mod clock;
 mod order;
@@ -18,7 +21,7 @@ use portcullis::domain::{
     Clock, DenyReason, MembershipId, PermissionSlug, Principal, ResourceRef, Revision, TokenFault, UnixSeconds,
 };
 use portcullis::gate::explain::ExplainRequest;
-use portcullis::gate::{Tokens, Trace, Verdict};
+use portcullis::gate::{InForce, Tokens, Trace, Verdict};
 use portcullis::live::World;
 use portcullis::source::{Check, SourceError};
 use portcullis::token::{TokenError, TokenVerifier, Verified};
@@ -222,7 +225,8 @@ async fn h5_a_request_with_a_body_is_judged_to_its_end_by_what_it_began_with() {
     let first = setup.gate.check(&moving(None).view(), &mut trace).await;
     assert!(matches!(first, Verdict::ReadBody { .. }));
     let others = "- {id: other, match: {path: /other}, public: true}\n- {id: hidden, match: {path: /h}, public: true, conceal: true}";
-    setup.gate.replace(rules_of(others, &setup.metrics), tokens_of_the_tests(&setup.metrics).await);
+    let tokens = tokens_of_the_tests(&setup.metrics).await;
+    setup.gate.replace(InForce::new(rules_of(others, &setup.metrics), tokens));
     let second = setup.check_on(&moving(Some(br#"{"project": "42"}"#)), &mut trace).await;
     assert_eq!((second, trace.route_id()), (Ok(()), Some("move")));
     assert_eq!(setup.check(&moving(Some(br#"{"project": "42"}"#))).await, Err(DenyReason::NoRoute));
@@ -264,16 +268,15 @@ fn h5_rules_and_tokens_are_replaced_together() {
         let routes = format!("- {{id: {name}, match: {{path: /a}}, authenticated: true}}");
         let sources = settings.sources();
         let tokens = Tokens { verifier: Box::new(Says(name)), keys: keys.clone(), settings: settings.clone(), sources };
-        (rules_of(&routes, &setup.metrics), tokens)
+        InForce::new(rules_of(&routes, &setup.metrics), tokens)
     };
-    let (rules, tokens) = generation("one");
-    setup.gate.replace(rules, tokens);
+    setup.gate.replace(generation("one"));
     let generations: Vec<_> = (0..5_000).map(|n| generation(if n % 2 == 0 { "one" } else { "two" })).collect();
     let over = Mutex::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for (rules, tokens) in generations {
-                setup.gate.replace(rules, tokens);
+            for generation in generations {
+                setup.gate.replace(generation);
             }
             *over.lock().unwrap() = true;
         });

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use portcullis::domain::{Clock, Denial, DenyReason, Epoch, Revision};
-use portcullis::gate::{Forward, Gate, RequestView, Rules, Tokens, Trace, Verdict};
+use portcullis::gate::{Forward, Gate, InForce, RequestView, Rules, Tokens, Trace, Verdict};
 use portcullis::live::{Settings, World};
 use portcullis::rules::{self, Context};
 use portcullis::telemetry::{Build, Metrics};
@@ -83,7 +83,8 @@ impl Setup {
         let (world, _) = World::new(Settings::default(), clock.clone(), metrics.clone(), Box::new(|_| {}));
         let world = Arc::new(world);
         let tokens = tokens_of_the_tests(&metrics).await;
-        let gate = Gate::new(rules_of(routes, &metrics), tokens, world.clone(), clock.clone(), metrics.clone());
+        let in_force = InForce::new(rules_of(routes, &metrics), tokens);
+        let gate = Gate::new(in_force, world.clone(), clock.clone(), metrics.clone());
         Self { gate, world, clock, metrics }
     }
 

@@ -50,6 +50,7 @@ fn the_contract_names_are_there() {
         "portcullis_organizations_evicted_total 0",
         "portcullis_refused_connections_total{reason=\"header_timeout\"} 1",
         "portcullis_config_reloads_total{result=\"refused\"} 1",
+        "portcullis_config_refused 1",
         "portcullis_degraded_decisions_total 0",
         "portcullis_log_lines_dropped_total 0",
         "portcullis_panics_total 0",

@@ -18,6 +18,9 @@ mod rooms {
 
 #[path = "../../../src/domain/mod.rs"]
 pub mod domain;
+#[cfg(feature = "token")]
+#[path = "../../../src/files.rs"]
+pub mod files;
 #[cfg(feature = "rules")]
 #[path = "../../../src/rules/mod.rs"]
 pub mod rules;
