@@ -12,6 +12,7 @@
 
 mod descriptors;
 mod feeding;
+mod lookouts;
 pub mod offline;
 mod reload;
 mod sockets;
@@ -36,6 +37,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::descriptors::{Room, TooFew};
 use self::feeding::Feeding;
+use self::lookouts::Lookouts;
 use self::reload::Reloader;
 use self::sockets::{Held, Wanted};
 use self::stopping::{Drain, Interruption};
@@ -44,15 +46,15 @@ use self::upkeep::Upkeep;
 use crate::admin::Admin;
 use crate::config::{Facts, Origin, Sidecar, Store};
 use crate::domain::{Clock, OrganizationId, UnixSeconds};
-use crate::gate::{Gate, Rules, Tokens};
+use crate::gate::{Gate, InForce, Rules, Tokens};
 use crate::live::{self, Orders, World};
-use crate::proxy;
 use crate::proxy::accept::Doorway;
 use crate::proxy::connection::{Bounds, ConnectionMeters, Entrance, OpenConnections};
 use crate::proxy::listen::http_proxy;
 use crate::proxy::load::Load;
 use crate::proxy::streams::Streams;
-use crate::proxy::upstream::Upstream;
+use crate::proxy::upstream::UpstreamSettings;
+use crate::proxy::{self, Terms};
 use crate::socket::pages::Pages;
 use crate::socket::{Address, BindError, Socket};
 use crate::source::workos::HostedError;
@@ -201,30 +203,25 @@ impl App {
     ) -> Result<Self, AppError> {
         // Before Pingora installs its own choice.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let reload = reload::Beginning::of(&config);
         let mut wanted = Wanted::default();
         let mut listeners = Vec::new();
         for listener in config.listeners {
             listeners.push((wanted.note(listener.resolve()?), listener));
         }
         let (world, orders, released) = world(&config.facts, &clock, &metrics);
-        let upstream_names: Vec<String> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
         let keys = Arc::new(KeySets::new(&config.tokens, token_meters(&metrics)));
         let tokens = tokens(&config.tokens, config.token_cache_bytes, &keys, &metrics);
-        let rules = Rules::new(config.rules, &upstream_names, config.csrf_origins, &metrics);
-        let mut gate = Gate::new(rules, tokens, Arc::clone(&world), Arc::clone(&clock), Arc::clone(&metrics));
+        let rules = Rules::new(config.rules, &names(&config.upstreams), config.csrf_origins, &metrics);
+        let terms = Terms::new(config.proxy, config.upstreams, None)?;
+        let in_force = InForce::new(rules, tokens).with_door(terms);
+        let mut gate = Gate::new(in_force, Arc::clone(&world), Arc::clone(&clock), Arc::clone(&metrics));
         let feeding = Feeding::of(&config.facts, &clock, &metrics)?;
         if let Some(check) = feeding.as_ref().and_then(Feeding::check) {
             gate = gate.with_check(check);
         }
         let gate = Arc::new(gate);
-        let reloader = Reloader::new(
-            file,
-            Arc::clone(&gate),
-            Arc::clone(&metrics),
-            Arc::clone(&clock),
-            upstream_names,
-            config.built_in,
-        );
+        let reloader = Reloader::new(file, Arc::clone(&gate), Arc::clone(&metrics), Arc::clone(&clock), reload);
         let reloader = Arc::new(reloader);
 
         let log = Arc::new(DecisionLog::new(&config.log, sink));
@@ -240,12 +237,8 @@ impl App {
         let conf = Arc::clone(&server.configuration);
         server.bootstrap();
 
-        let upstreams = config.upstreams.into_iter().map(Upstream::new).collect::<Result<Vec<_>, _>>()?;
-        for upstream in &upstreams {
-            if let Some(balancer) = upstream.balancer() {
-                server.add_service(GenBackgroundService::new(format!("upstream {}", upstream.name()), balancer));
-            }
-        }
+        let lookouts = Arc::new(Lookouts::new(Arc::clone(&gate)));
+        server.add_service(GenBackgroundService::new("upstreams".to_owned(), lookouts));
         let between_questions = config.facts.shortest_life();
         let streams = Streams::new(
             Arc::clone(&gate),
@@ -256,15 +249,12 @@ impl App {
         );
         server.add_service(GenBackgroundService::new("streams".to_owned(), Arc::clone(&streams)));
         server.add_service(GenBackgroundService::new("load".to_owned(), Arc::clone(&load)));
-        let bounds = Bounds { head_timeout: limits.head_timeout, head_bytes: config.proxy.head.head_bytes };
-        let sidecar = proxy::Sidecar::new(
-            config.proxy,
-            Arc::clone(&gate),
-            upstreams,
-            Arc::clone(&metrics),
-            log,
-            Arc::clone(&load),
-        );
+        let head_bytes = {
+            let gate = Arc::clone(&gate);
+            move || gate.in_force().door().map_or(0, |terms: &Terms| terms.settings.head.head_bytes)
+        };
+        let bounds = Bounds { head_timeout: limits.head_timeout, head_bytes: Arc::new(head_bytes) };
+        let sidecar = proxy::Sidecar::new(Arc::clone(&gate), Arc::clone(&metrics), log, Arc::clone(&load));
         let meters = ConnectionMeters {
             refused: metrics.refused_connections(RefusedConnection::TooMany),
             head_timeouts: metrics.refused_connections(RefusedConnection::HeaderTimeout),
@@ -280,7 +270,8 @@ impl App {
                 continue;
             }
             let proxy = http_proxy(&conf, sidecar.clone(), is_h2c, limits.requests_per_connection);
-            let entrance = Entrance::new(proxy, Arc::clone(&streams), Arc::clone(&open), bounds, meters.clone());
+            let entrance =
+                Entrance::new(proxy, Arc::clone(&streams), Arc::clone(&open), bounds.clone(), meters.clone());
             let (numbers, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
             let sockets = wanted.seat(numbers);
             server.add_service(Doorway::new(name, entrance, listeners, sockets, threads, stop.subscribe())?);
@@ -297,7 +288,11 @@ impl App {
             world: Arc::clone(&world),
             metrics: Arc::clone(&metrics),
             needs_facts,
-            reload: Box::new(move || reloader.reload()),
+            reload: {
+                let reloader = Arc::clone(&reloader);
+                Box::new(move || reloader.reload())
+            },
+            configuration: Box::new(move || reloader.standing()),
             token: config.admin.as_ref().and_then(|admin| admin.token.clone()),
             stopping: stopping.subscribe(),
         });
@@ -404,6 +399,11 @@ fn token_meters(metrics: &Metrics) -> Meters {
         cache_misses: metrics.token_cache.miss.clone(),
         refreshed: metrics.jwks_refresh.clone(),
     }
+}
+
+/// The names of upstreams, in the order in which the rules count them.
+fn names(upstreams: &[UpstreamSettings]) -> Vec<String> {
+    upstreams.iter().map(|upstream| upstream.name.clone()).collect()
 }
 
 fn tokens(settings: &token::Settings, cache_bytes: u64, keys: &Arc<KeySets>, metrics: &Metrics) -> Tokens {

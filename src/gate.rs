@@ -31,12 +31,11 @@ use crate::source::Check;
 use crate::telemetry::{Metrics, RouteMeter};
 use crate::token::{Place, TokenError, Verified, credential};
 
-use self::in_force::InForce;
 use self::revision::Waiters;
 
 pub use self::changes::Changes;
 pub use self::forward::Forward;
-pub use self::in_force::{Rules, Tokens};
+pub use self::in_force::{InForce, Rules, Tokens};
 pub use self::revision::MIN_REVISION;
 pub use self::summary::{Access, AskSummary, CallerSummary, Explanation, FactsSummary, RouteSummary, WhoAnswer};
 pub use self::who::WhoRequest;
@@ -48,7 +47,7 @@ pub struct Gate {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     waiters: Waiters,
-    /// Says that rules and tokens were replaced.
+    /// Says that what is in force was replaced.
     replaced: watch::Sender<()>,
     /// Asked where a route says `verify: live`.
     check: Option<Arc<dyn Check>>,
@@ -110,10 +109,10 @@ pub struct Trace {
 }
 
 impl Gate {
-    /// A gate that judges by `rules`, `tokens` and the facts of `world`.
-    pub fn new(rules: Rules, tokens: Tokens, world: Arc<World>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+    /// A gate that judges by `in_force` and the facts of `world`.
+    pub fn new(in_force: InForce, world: Arc<World>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
         Self {
-            in_force: ArcSwap::from_pointee(InForce { rules, tokens }),
+            in_force: ArcSwap::from_pointee(in_force),
             world,
             clock,
             metrics,
@@ -123,8 +122,8 @@ impl Gate {
         }
     }
 
-    /// Judges one request, and notes in `trace` what became known of it. With the trace of a request that was judged without its body it
-    /// is judged by the same rules and tokens again, and nothing else that was known of it counts any more.
+    /// Judges one request, and notes in `trace` what became known of it. With the trace of a request that has [begun](Self::begin), or was
+    /// judged without its body, it is judged by the same rules and tokens, and nothing else that was known of it counts any more.
     pub async fn check(&self, request: &RequestView<'_>, trace: &mut Trace) -> Verdict {
         let in_force = trace.in_force.take().unwrap_or_else(|| self.in_force.load_full());
         *trace = Trace { in_force: Some(Arc::clone(&in_force)), ..Trace::new(trace.detailed) };
@@ -216,7 +215,7 @@ impl Gate {
         route: &Route,
         trace: &mut Trace,
     ) -> Result<Verified<Principal>, Denial> {
-        let InForce { rules, tokens } = in_force;
+        let InForce { rules, tokens, .. } = in_force;
         let found = credential::find(request.headers, &tokens.sources)
             .map_err(|ambiguous| Denial::because(DenyReason::AmbiguousCredentials, ambiguous.to_string()))?;
         let credential = found.ok_or_else(|| Denial::new(DenyReason::MissingToken))?;

@@ -6,6 +6,7 @@
 //! | floor | module | what lives there |
 //! |---|---|---|
 //! | 0 ground | [`domain`] | words and the decision: pure, no I/O, no clock |
+//! | 0 ground | [`files`] | files that are looked at again, and files with secrets |
 //! | 0 ground | [`socket`] | what is listened on, and pages of our own served there |
 //! | 0 ground | [`yaml`] | YAML with places: every problem knows its file, line and column |
 //! | 1 speech | [`rules`] | YAML route rules: text in, route table out |
@@ -28,6 +29,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod files;
 pub mod gate;
 pub mod live;
 pub mod proxy;

@@ -185,6 +185,9 @@ fn a_shard_is_not_advanced_beyond_sixty_four_levels() {
     changes.push(put(folder(30, Some(139))));
     let error = before.advance(&catalog, &Delta::Changes(changes)).unwrap_err();
     assert!(matches!(error, BuildError::TooDeep { .. }), "{error}");
+    // All of it one level lower: the moved resource itself is far from the bound.
+    let lower = Delta::Changes(vec![put(folder(99, None)), put(folder(0, Some(99)))]);
+    assert_eq!(before.advance(&catalog, &lower).unwrap_err(), BuildError::TooDeep { resource: id("r63") });
     // Moving up is fine, any number of times.
     let mut moved = before;
     for parent in (0..30).rev() {
@@ -317,9 +320,87 @@ fn wear_is_repaired_without_a_difference() {
         worn = worn.advance(&catalog, &Delta::Changes(vec![Change::Delete(key)])).unwrap().value;
     }
     assert!(worn.memory().total() < after_one + 400_000, "{:?}", worn.memory());
+    assert!(worn.memory().rows < 2_000, "of 6,000 that came and went the last thousand still have a number");
     rows.resources.reverse();
     assert_eq!(worn.digest(&catalog), shard(&rows).unwrap().digest(&catalog));
     assert!(reaches(&worn, &catalog, 1));
+}
+
+#[test]
+fn one_row_that_goes_keeps_its_number_because_building_everything_again_would_not_pay() {
+    let catalog = catalog();
+    let before = shard(&chain(3)).unwrap();
+    let came = before.advance(&catalog, &Delta::Changes(vec![put(folder(9, None))])).unwrap().value;
+    let gone = came.advance(&catalog, &Delta::Changes(vec![Change::Delete(OrganizationKey::Resource(id("r9")))]));
+    let gone = gone.unwrap().value;
+    assert!(!gone.has_resource(&ResourceRef::Id("r9".into())));
+    assert_eq!((before.memory().rows + 1, came.memory().rows), (came.memory().rows, gone.memory().rows));
+}
+
+#[test]
+fn wear_of_groups_and_resources_counts_as_well() {
+    let (catalog, mut worn) = (catalog(), shard(&chain(2)).unwrap());
+    let group = |place: usize| Group { id: id(format!("group_{place}")) };
+    let turns: [&dyn Fn(usize) -> [Change<OrganizationRecord>; 2]; 2] = [
+        &|place| {
+            let key = OrganizationKey::Group(group(place).id);
+            [Change::Put(OrganizationRecord::Group(group(place))), Change::Delete(key)]
+        },
+        &|place| {
+            let key = OrganizationKey::Resource(folder(place, None).id);
+            [put(folder(place, None)), Change::Delete(key)]
+        },
+    ];
+    for turn in turns {
+        for change in (100..1_250).flat_map(turn) {
+            worn = worn.advance(&catalog, &Delta::Changes(vec![change])).unwrap().value;
+        }
+        assert!(worn.memory().rows < 500, "{:?}", worn.memory());
+    }
+}
+
+#[test]
+fn a_shard_asks_for_the_catalog_that_it_was_advanced_with() {
+    let (before, catalog) = (shard(&chain(1)).unwrap(), catalog());
+    let slug = id("late:permission");
+    let late = CatalogRecord::Permission(Permission { slug, resource_type: id("organization") });
+    let grown = catalog.advance(&Delta::Changes(vec![Change::Put(late)])).unwrap().value;
+    assert_ne!(grown.generation(), catalog.generation());
+    let after = before.advance(&grown, &Delta::Changes(vec![put(folder(1, Some(0)))])).unwrap().value;
+    assert_eq!((before.catalog_at_least(), after.catalog_at_least()), (catalog.generation(), grown.generation()));
+    assert!(reaches(&after, &grown, 1) && !reaches(&after, &catalog, 1), "the former catalog is not enough any more");
+}
+
+#[test]
+fn a_custom_role_never_takes_the_id_of_an_environment_role() {
+    let (catalog, before) = (catalog(), shard(&chain(1)).unwrap());
+    let taken = CustomRole {
+        id: id("role_admin"),
+        slug: id("org-admin"),
+        resource_type: id("folder"),
+        permissions: Vec::new(),
+    };
+    let put = Delta::Changes(vec![Change::Put(OrganizationRecord::Role(taken))]);
+    assert_eq!(before.advance(&catalog, &put).unwrap_err(), BuildError::RoleIdTaken { role: id("role_admin") });
+    // There is no custom role of that id that could go, and the environment role stays.
+    let delete = Delta::Changes(vec![Change::Delete(OrganizationKey::Role(id("role_admin")))]);
+    assert!(reaches(&before.advance(&catalog, &delete).unwrap().value, &catalog, 0));
+}
+
+#[test]
+fn the_row_of_the_root_can_go_again() {
+    let catalog = catalog();
+    let mut rows = chain(2);
+    rows.resources.push(root(0));
+    let named = shard(&rows).unwrap();
+    let root_id = root_id(0);
+    let by_id = ResourceRef::Id(root_id.as_str().into());
+    assert!(named.has_resource(&by_id));
+    let deleted = Delta::Changes(vec![Change::Delete(OrganizationKey::Resource(root_id.clone()))]);
+    let gone = named.advance(&catalog, &deleted).unwrap().value;
+    assert!(!gone.has_resource(&by_id));
+    assert_eq!(gone.digest(&catalog), shard(&chain(2)).unwrap().digest(&catalog));
+    assert!(reaches(&gone, &catalog, 1));
 }
 
 #[test]
@@ -347,6 +428,7 @@ fn rows_that_name_what_is_missing_are_counted_and_sleep() {
         ]
     );
     assert!(built.anomalies.examples().contains(&"missing_parent: `nowhere`".to_owned()));
+    assert_eq!(built.anomalies.total(), 5);
     assert!(
         !reaches(&built.value, &catalog, 1),
         "a resource without its parent inherits nothing from former ancestors"

@@ -6,6 +6,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -509,6 +510,31 @@ fn h12_a_running_sidecar_reloads_stops_and_logs_no_secret_at_any_level() {
     running.lines.read_to_string(&mut running.seen).unwrap();
     assert!(!running.seen.contains(canary), "{}", running.seen);
     assert!(TcpStream::connect(&address).is_err());
+}
+
+/// Runs `program` so that it may leave a core dump in `folder`, if it does.
+fn dumping(folder: &Path, program: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -c unlimited; exec \"$0\" \"$@\"", program]).args(arguments);
+    command.current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn a_process_with_keys_leaves_no_core_dump() {
+    let other = tempfile::tempdir().unwrap();
+    let status = dumping(other.path(), "sh", &["-c", "kill -ABRT $$"]).status().unwrap();
+    if !status.core_dumped() {
+        eprintln!("skipped: no process leaves a core dump on this machine");
+        return;
+    }
+    let folder = folder(GOOD);
+    let program = env!("CARGO_BIN_EXE_portcullis");
+    let mut running = Running::spawned(dumping(folder.path(), program, &Running::ARGUMENTS));
+    running.line_with("\"listening\"");
+    running.signal("ABRT");
+    let status = running.child.wait().unwrap();
+    assert!(status.signal().is_some() && !status.core_dumped(), "{status}");
 }
 
 /// A file with one certificate.

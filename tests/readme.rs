@@ -118,3 +118,45 @@ fn every_series_is_explained_and_every_explained_series_exists() {
         assert!(there.contains(name.trim_end_matches("_bucket")), "there is no series {name}");
     }
 }
+
+/// The texts of all files below that are Rust.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            *into += &std::fs::read_to_string(&path).unwrap();
+        }
+    }
+}
+
+/// Tests are named whole, or by how they begin: `row_31_…`. Some are made by a macro, from a name and a closure.
+#[test]
+fn tests_that_documents_name_exist() {
+    let mut code = String::new();
+    sources(&root().join("src"), &mut code);
+    sources(&root().join("tests"), &mut code);
+    let is_name = |text: &str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_'));
+    let (mut named, mut missing) = (0, Vec::new());
+    for document in ["docs/bypasses.md", "docs/faults.md", "docs/threat-model.md"] {
+        let text = std::fs::read_to_string(root().join(document)).unwrap();
+        for quoted in text.split('`').skip(1).step_by(2) {
+            let (begin, is_whole) = quoted.strip_suffix('…').map_or((quoted, true), |begin| (begin, false));
+            if !is_name(begin) || (is_whole && begin.matches('_').count() < 3) {
+                continue;
+            }
+            named += 1;
+            let there = if is_whole {
+                code.contains(&format!("fn {begin}(")) || code.contains(&format!("{begin}: |"))
+            } else {
+                code.contains(&format!("fn {begin}"))
+            };
+            if !there {
+                missing.push(format!("{document}: {quoted}"));
+            }
+        }
+    }
+    assert_eq!(missing, [""; 0]);
+    assert!(named > 100, "{named} only");
+}

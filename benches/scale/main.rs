@@ -21,6 +21,7 @@
 
 #[path = "../company/mod.rs"]
 mod company;
+mod fan;
 mod memory;
 mod process;
 #[path = "../sync/sidecar.rs"]
@@ -47,6 +48,8 @@ pub struct Scale {
     pub usual: (usize, usize),
     /// Sidecars of one store: processes, and sidecars of each.
     pub sidecars: (usize, usize),
+    /// Sidecars that are handed changes, and the organizations they have, one each.
+    pub followers: (usize, usize),
     /// For how long something is measured.
     pub span: Duration,
     /// Changes per second.
@@ -58,6 +61,7 @@ const FULL: Scale = Scale {
     usual: (1_000, 500),
     // Two connections each: the store of a machine that allows 20,000 descriptors has room for no more.
     sidecars: (2, 4_900),
+    followers: (500, 100),
     span: Duration::from_secs(10),
     rates: [10, 100, 1_000],
 };
@@ -65,6 +69,7 @@ const SMALL: Scale = Scale {
     large: (2, 5_000),
     usual: (10, 500),
     sidecars: (2, 10),
+    followers: (10, 5),
     span: Duration::from_millis(500),
     rates: [10, 20, 40],
 };
@@ -83,6 +88,9 @@ fn main() {
     }
     if named("writer") {
         writer::measure(scale);
+    }
+    if named("fan") {
+        fan::measure(scale);
     }
     if named("load") {
         whole::under_load(scale);

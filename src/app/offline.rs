@@ -10,7 +10,7 @@ use crate::config::{Facts, Origin, RuleTest, Sidecar};
 use crate::domain::Clock;
 use crate::domain::record::{CatalogRows, OrganizationRows};
 use crate::domain::{Epoch, MembershipId, OrganizationId, PermissionSlug, ResourceRef, Revision};
-use crate::gate::{Explanation, Gate, RequestView, Rules};
+use crate::gate::{Explanation, Gate, InForce, RequestView, Rules};
 use crate::live::InstallError;
 use crate::rules::RouteTable;
 use crate::source::{Check, FileSource, Organizations, Source, SourceError, Update};
@@ -72,10 +72,9 @@ pub async fn gate(config: Sidecar, clock: Arc<dyn Clock>, load: LoadKeys) -> Res
     let keys = Arc::new(KeySets::new(&loaded, token_meters(&metrics)));
     keys.refresh().await?;
     let status = keys.status();
-    let upstreams: Vec<String> = config.upstreams.iter().map(|upstream| upstream.name.clone()).collect();
-    let rules = Rules::new(config.rules, &upstreams, config.csrf_origins, &metrics);
+    let rules = Rules::new(config.rules, &super::names(&config.upstreams), config.csrf_origins, &metrics);
     let tokens = tokens(&loaded, config.token_cache_bytes, &keys, &metrics);
-    Ok(Offline { gate: Gate::new(rules, tokens, world, clock, metrics), keys: status })
+    Ok(Offline { gate: Gate::new(InForce::new(rules, tokens), world, clock, metrics), keys: status })
 }
 
 /// Where `verify: live` leads in a rule test: the facts of the test are all there is.
@@ -105,8 +104,8 @@ pub async fn run_test(rules: &RouteTable, test: &RuleTest, clock: Arc<dyn Clock>
     let settings = crate::token::Settings { issuers: Vec::new() };
     let keys = Arc::new(KeySets::new(&settings, token_meters(&metrics)));
     let tokens = tokens(&settings, 0, &keys, &metrics);
-    let gate = Gate::new(Rules::new(rules.clone(), &[], Vec::new(), &metrics), tokens, world, clock, metrics)
-        .with_check(Arc::new(Confirmed));
+    let in_force = InForce::new(Rules::new(rules.clone(), &[], Vec::new(), &metrics), tokens);
+    let gate = Gate::new(in_force, world, clock, metrics).with_check(Arc::new(Confirmed));
     let request = RequestView {
         method: &test.method,
         target: test.target.as_bytes(),

@@ -88,7 +88,7 @@ pub async fn open(
     metrics: Arc<StoreMetrics>,
 ) -> Result<Store, StoreAppError> {
     super::descriptors::raise();
-    let is_shared = !config.database.starts_with("sqlite:");
+    let is_shared = !config.database.expose().starts_with("sqlite:");
     let issuer = config.issuer.as_ref().map(|settings| signing(settings, is_shared)).transpose()?.map(Arc::new);
     let settings = Settings {
         readers: config.connections,
@@ -99,7 +99,7 @@ pub async fn open(
         sync_keys: config.sync_keys.clone(),
         request_timeout: config.request_timeout,
         issuer,
-        ..Settings::of(&config.database, metrics)
+        ..Settings::of(config.database.expose(), metrics)
     };
     Ok(Store::open(settings, clock).await?)
 }

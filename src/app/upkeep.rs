@@ -1,5 +1,5 @@
-//! What goes on beside the requests: facts, keys, and signals that ask for a reload. Each is a task of its own, and none takes the others
-//! with it: one that panics is begun anew.
+//! What goes on beside the requests: facts, keys, and signals and files that ask for a reload. Each is a task of its own, and none takes
+//! the others with it: one that panics is begun anew.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -20,7 +20,10 @@ use super::reload::Reloader;
 /// The time between a panic and the next beginning.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Keys, facts and reload signals.
+/// The time between two looks at the files of the configuration.
+const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
+
+/// Keys, facts and reloads.
 pub(super) struct Upkeep {
     /// And what tells them to end.
     facts: Mutex<Option<(Upkept, watch::Receiver<bool>)>>,
@@ -47,6 +50,17 @@ impl BackgroundService for Upkeep {
             async move { reloader.keep_keys_fresh(stop).await }
         }));
         let reloader = Arc::clone(&self.reloader);
+        tasks.spawn(restarted("watch", move || {
+            let reloader = Arc::clone(&reloader);
+            async move {
+                loop {
+                    sleep(BETWEEN_LOOKS).await;
+                    let reloader = Arc::clone(&reloader);
+                    let _ = spawn_blocking(move || reloader.look()).await;
+                }
+            }
+        }));
+        let reloader = Arc::clone(&self.reloader);
         tasks.spawn(restarted("reloads", move || {
             let reloader = Arc::clone(&reloader);
             async move {
@@ -67,7 +81,7 @@ impl BackgroundService for Upkeep {
 }
 
 /// Runs what `begin` makes to its end, from the beginning after each panic.
-async fn restarted<F: Future<Output = ()> + Send + 'static>(what: &'static str, begin: impl Fn() -> F) {
+pub(super) async fn restarted<F: Future<Output = ()> + Send + 'static>(what: &'static str, begin: impl Fn() -> F) {
     loop {
         let mut task = JoinSet::new();
         task.spawn(begin());

@@ -112,6 +112,14 @@ impl From<Exit> for ExitCode {
     }
 }
 
+/// Keeps the keys in this process's memory out of core dumps, and out of reach of other processes of its user.
+fn keep_memory_private() {
+    let kept = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    if let Err(error) = kept {
+        tracing::warn!(%error, "a core dump of this process would hold its keys");
+    }
+}
+
 /// Parses the arguments of the process, runs the command, and says how it ended.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();

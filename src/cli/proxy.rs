@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{Exit, Logging, start_logging};
+use super::{Exit, Logging, keep_memory_private, start_logging};
 use crate::app::{self, App, SystemClock};
 use crate::config::{self, ProcessEnvironment};
 
@@ -28,6 +28,7 @@ impl Proxy {
         config.log.format = logging.log_format.unwrap_or(config.log.format);
         let metrics = Arc::new(app::metrics()?);
         let sink = start_logging(logging, config.log.format, &metrics)?;
+        keep_memory_private();
         let build = if self.upgrade { App::build_successor } else { App::build };
         let app = build(config, Some(self.config), Arc::new(SystemClock), metrics, sink.clone())?;
         let (addresses, failure) = (app.addresses(), app.failure());

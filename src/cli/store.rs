@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{Exit, Logging, log_to_standard_error, runtime, say};
+use super::{Exit, Logging, keep_memory_private, log_to_standard_error, runtime, say};
 use crate::app::store::StoreApp;
 use crate::app::{self, SystemClock};
 use crate::config::{self, ProcessEnvironment};
@@ -51,6 +51,7 @@ fn serve(file: &Path, logging: &Logging) -> anyhow::Result<Exit> {
     let config = config::store::load(file, &ProcessEnvironment)?;
     let metrics = Arc::new(app::store::metrics()?);
     let sink = log_to_standard_error(logging, config.log_format, &metrics.log_lines_dropped, &metrics.panics)?;
+    keep_memory_private();
     let result = store_runtime()?.block_on(async {
         let app = StoreApp::build(config, Arc::new(SystemClock), metrics).await?;
         tracing::info!(address = %app.address(), "listening");

@@ -151,7 +151,7 @@ impl Reader<'_> {
     }
 
     fn store(&mut self, node: &Node, raw: raw::Facts) -> Option<Store> {
-        let key = raw.key.filter(|key| !key.is_empty());
+        let key = raw.key.filter(|key| !key.is_empty()).map(|key| key.expose().to_owned());
         if key.is_none() {
             let place = node.get("key").unwrap_or(node);
             self.problems.push(place.problem("`source: store` needs `key`, one of the store's `sync_keys`"));
@@ -167,9 +167,11 @@ impl Reader<'_> {
             self.problems.push(place.problem(format!("url `{value}` has a path, expected the store's address only")));
         }
         let ca = raw.ca.and_then(|Placed { value, place }| {
-            let path = self.path(&value);
+            let path = self.file(&value);
             let read = std::fs::read(&path).map_err(|error| format!("`{}` cannot be read: {error}", path.display()));
-            self.accept(&place, read)
+            let ca = self.accept(&place, read)?;
+            self.contents.push(("facts", ca.clone()));
+            Some(ca)
         });
         let persist = raw.persist.map(|folder| self.path(&folder));
         let everything = raw.organizations == Some(raw::Residents::All);
@@ -188,7 +190,7 @@ impl Reader<'_> {
             }
         };
         let key = match raw.key.filter(|key| !key.is_empty()) {
-            Some(key) => Some(ApiKey::new(key)),
+            Some(key) => Some(ApiKey::new(key.expose().to_owned())),
             None => {
                 self.problems.push(at("key").problem("`source: workos` needs `key`, an API key that may read"));
                 None

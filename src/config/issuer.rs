@@ -1,12 +1,13 @@
 //! `issuer`: who signs development tokens, and from which facts their claims are made.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ConfigError, Environment};
+use super::{ConfigError, Environment, references};
 use crate::domain::claims::Claims;
 use crate::domain::record::{CatalogRows, OrganizationRows};
 use crate::domain::{Catalog, Keep, MembershipId, OrganizationId, SessionId, Shard, UnixSeconds};
@@ -88,8 +89,8 @@ pub enum MintError {
 /// [`MintError`] when the file, the facts or the key cannot be used.
 pub fn load(file: &Path, environment: &dyn Environment) -> Result<FactsIssuer, MintError> {
     let folder = file.parent().unwrap_or(Path::new(""));
-    let variables = |name: &str| environment.variable(name);
-    let node = read(file, Some(&variables))?;
+    let noted = RefCell::default();
+    let node = read(file, Some(&references::answers(environment, folder, &noted)))?;
     let File { version, issuer: section, facts } = node.read_all().map_err(ConfigError::from)?;
     if version != 1 {
         let problem = node.problem(format!("version is {version}, this program reads version 1"));

@@ -8,7 +8,7 @@ use crate::admin;
 use crate::proxy::listen::Listener;
 use crate::proxy::tls;
 use crate::socket::Address;
-use crate::yaml::Placed;
+use crate::yaml::{Placed, Secret};
 
 impl Reader<'_> {
     pub(super) fn listeners(&mut self) -> Vec<Listener> {
@@ -23,9 +23,11 @@ impl Reader<'_> {
         let raw: raw::Listen = self.read(node)?;
         self.socket_address(&raw.address);
         let tls = raw.tls.and_then(|tls| {
-            let certificate = tls.certificate.map(|file| self.path(&file));
-            let key = tls.key.map(|file| self.path(&file));
-            let client_ca = tls.client_ca.map(|ca| ca.map(|file| self.path(&file)));
+            let certificate = tls.certificate.map(|file| self.file(&file));
+            let key = tls.key.map(|file| self.file(&file));
+            let client_ca = tls.client_ca.map(|ca| ca.map(|file| self.file(&file)));
+            // What is wrong with it is said below. Certificates are replaced by a reload, authorities are not.
+            self.contents.extend(client_ca.iter().filter_map(|ca| Some(("listen", std::fs::read(&ca.value).ok()?))));
             let config = tls::server(&certificate, &key, client_ca.as_ref());
             config.map_err(|problem| self.problems.push(problem)).ok()
         });
@@ -49,12 +51,12 @@ impl Reader<'_> {
         };
         if let Address::Tcp(tcp) = &address
             && !is_loopback(tcp.ip())
-            && raw.token.as_deref().unwrap_or_default().is_empty()
+            && raw.token.as_ref().is_none_or(Secret::is_empty)
         {
             let message = format!("`{tcp}` can be reached from other machines: `token` is required");
             self.problems.push(raw.address.problem(message));
         }
-        Some(admin::Settings { address, token: raw.token.filter(|token| !token.is_empty()).map(admin::Secret::new) })
+        Some(admin::Settings { address, token: raw.token.filter(|token| !token.is_empty()) })
     }
 
     pub(super) fn upgrade(&mut self) -> Option<Upgrade> {

@@ -8,12 +8,14 @@ pub mod issuer;
 mod limits;
 mod listeners;
 mod raw;
+mod references;
 mod restart;
 pub mod store;
 mod tests_in_file;
 mod tokens;
 mod upstreams;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::admin;
+use crate::files::Noted;
 use crate::proxy;
 use crate::proxy::headers::{HeaderPolicy, IdentityHeader};
 use crate::proxy::intake::HeadLimits;
@@ -36,6 +39,7 @@ use crate::yaml::{self, Node, Placed, Problem, Problems};
 
 pub use self::facts::{Facts, Origin, Store, Workos};
 pub use self::limits::Limits;
+pub use self::raw::Reload;
 pub use self::restart::BuiltIn;
 pub use self::tests_in_file::{Expectation, RuleTest};
 
@@ -72,6 +76,10 @@ pub struct Sidecar {
     pub limits: Limits,
     /// Worker threads of the proxy; `None` = one for each processor.
     pub threads: Option<usize>,
+    /// When the configuration is read again.
+    pub reload: Reload,
+    /// The files that it was read from.
+    pub noted: Noted,
     /// What of all this takes a restart.
     pub built_in: BuiltIn,
 }
@@ -124,10 +132,20 @@ pub enum ConfigError {
 /// # Errors
 /// [`ConfigError::Unreadable`], or every problem of the file with its place.
 pub fn load(file: &Path, environment: &dyn Environment) -> Result<Sidecar, ConfigError> {
+    load_noting(file, environment, &mut Noted::default())
+}
+
+/// As [`load`]; notes the file and every file that is read because it says so, also when something is wrong with them. Facts and key sets
+/// are not read here.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_noting(file: &Path, environment: &dyn Environment, noted: &mut Noted) -> Result<Sidecar, ConfigError> {
+    noted.note(file);
     let text =
         std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    Ok(parse(&file.display().to_string(), &text, folder, environment)?)
+    Ok(parse_noting(&file.display().to_string(), &text, folder, environment, noted)?)
 }
 
 /// Reads a configuration from `text`, which `file` names in messages; paths in it are relative to `folder`.
@@ -135,9 +153,20 @@ pub fn load(file: &Path, environment: &dyn Environment) -> Result<Sidecar, Confi
 /// # Errors
 /// Every problem with its place.
 pub fn parse(file: &str, text: &str, folder: &Path, environment: &dyn Environment) -> Result<Sidecar, Problems> {
-    let variables = |name: &str| environment.variable(name);
-    let document = yaml::parse(file, text, Some(&variables))?;
-    Reader { document: &document, folder, problems: Vec::new() }.sidecar()
+    parse_noting(file, text, folder, environment, &mut Noted::default())
+}
+
+fn parse_noting(
+    file: &str,
+    text: &str,
+    folder: &Path,
+    environment: &dyn Environment,
+    noted: &mut Noted,
+) -> Result<Sidecar, Problems> {
+    let secrets = RefCell::new(std::mem::take(noted));
+    let document = yaml::parse(file, text, Some(&references::answers(environment, folder, &secrets)));
+    *noted = secrets.into_inner();
+    Reader { document: &document?, folder, noted, contents: Vec::new(), problems: Vec::new() }.sidecar()
 }
 
 /// The JSON Schema of a sidecar's configuration.
@@ -149,7 +178,7 @@ pub fn schema() -> schemars::Schema {
 }
 
 /// The keys that may stand at the top.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "version",
     "listen",
     "status",
@@ -170,12 +199,17 @@ const KEYS: [&str; 21] = [
     "methods",
     "limits",
     "threads",
+    "reload",
     "log",
 ];
 
 struct Reader<'a> {
     document: &'a Node,
     folder: &'a Path,
+    /// Files that were read.
+    noted: &'a mut Noted,
+    /// What stands in files that are built in, with the top-level keys under which they are named.
+    contents: Vec<(&'static str, Vec<u8>)>,
     problems: Vec<Problem>,
 }
 
@@ -202,6 +236,7 @@ impl Reader<'_> {
         if threads == Some(0) {
             self.problem_at("threads", "`threads` is 0, expected at least 1");
         }
+        let reload = self.part("reload").unwrap_or_default();
         Problems(self.problems).into_result()?;
         let (Some(rules), Some(proxy)) = (rules, proxy) else {
             // Whatever is missing was reported.
@@ -227,7 +262,9 @@ impl Reader<'_> {
             log,
             limits: Limits::from(&limits),
             threads,
-            built_in: BuiltIn::of(self.document),
+            reload,
+            noted: self.noted.clone(),
+            built_in: BuiltIn::of(self.document, &self.contents),
         })
     }
 }
@@ -268,6 +305,13 @@ impl Reader<'_> {
 
     fn path(&self, path: &Path) -> PathBuf {
         self.folder.join(path)
+    }
+
+    /// The file at `path`, which is read now.
+    fn file(&mut self, path: &Path) -> PathBuf {
+        let path = self.path(path);
+        self.noted.note(&path);
+        path
     }
 
     fn top_level(&mut self) {

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::proxy::headers::IdentityHeader;
 use crate::rules::{DefaultsSpec, PathReading, RouteSpec};
 use crate::wire::Model;
-use crate::yaml::{Placed, Size, Span};
+use crate::yaml::{Placed, Secret, Size, Span};
 
 pub(super) use self::facts::{Facts, FactsSource, Residents, ResourceTypes};
 
@@ -76,7 +76,7 @@ pub(super) struct Admin {
     /// `host:port` or `unix:PATH`.
     pub address: Placed<String>,
     /// The bearer token that callers must show; required for anything but loopback.
-    pub token: Option<String>,
+    pub token: Option<Secret>,
 }
 
 /// How one process takes the place of another without a refused connection.
@@ -318,6 +318,17 @@ impl Default for Limits {
     }
 }
 
+/// When the configuration is read again.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reload {
+    /// When it changed, or a file that it names and that is read with it; and when told to.
+    #[default]
+    Watch,
+    /// When told to: by SIGHUP, or `POST /reload` on the admin listener.
+    Signal,
+}
+
 /// One rule test: a request with what is given, and what is expected of it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -441,6 +452,8 @@ pub(super) struct Sidecar {
     pub limits: Option<Limits>,
     /// Worker threads of the proxy; as many as processors unless written.
     pub threads: Option<usize>,
+    /// When this file is read again; `watch` unless written.
+    pub reload: Option<Reload>,
     /// What is logged.
     pub log: Option<crate::telemetry::LogSettings>,
 }

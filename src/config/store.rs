@@ -3,6 +3,7 @@
 
 mod keys;
 
+use std::cell::RefCell;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,16 +11,16 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 
 use self::keys::{ApiKeySpec, SyncKeySpec};
 use super::raw::ListenTls;
-use super::{ConfigError, Environment};
+use super::{ConfigError, Environment, references};
 use crate::proxy::tls;
 use crate::store::{ApiKeys, SyncKeys};
 use crate::telemetry::Format;
 use crate::wire::{self, Model, Revocation};
-use crate::yaml::{self, Node, Placed, Problem, Problems, Size, Span};
+use crate::yaml::{self, Node, Placed, Problem, Problems, Secret, Size, Span};
 
 /// The most levels that `max_depth` may allow (our decision D7).
 const DEEPEST: usize = 64;
@@ -32,7 +33,7 @@ pub struct StoreFile {
     /// Encrypt with this.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// `sqlite://PATH`, absolute or relative to the working folder, or `postgres://…`.
-    pub database: String,
+    pub database: Secret,
     /// Connections that read.
     pub connections: u32,
     /// Who may call.
@@ -99,18 +100,18 @@ struct File {
     #[serde(default = "usual_address")]
     listen: Placed<String>,
     /// `sqlite://PATH` or `postgres://USER@HOST/NAME`.
-    database: Placed<String>,
+    database: Placed<Secret>,
     /// Connections to the database that read.
     #[serde(default = "eight")]
     connections: Placed<u32>,
     /// Who may call the API.
     #[schemars(with = "Vec<ApiKeySpec>")]
-    api_keys: Placed<Vec<Value>>,
+    api_keys: Placed<Vec<IgnoredAny>>,
     /// Sidecars that may read the facts.
     #[serde(default)]
     #[schemars(with = "Vec<SyncKeySpec>")]
     #[expect(dead_code, reason = "read item by item, in `keys`")]
-    sync_keys: Vec<Value>,
+    sync_keys: Vec<IgnoredAny>,
     /// Encrypt with this certificate.
     tls: Option<ListenTls>,
     /// The model file; applied at start when it only adds.
@@ -176,8 +177,8 @@ pub fn load(file: &Path, environment: &dyn Environment) -> Result<StoreFile, Con
 /// # Errors
 /// Every problem with its place.
 pub fn parse(file: &str, text: &str, folder: &Path, environment: &dyn Environment) -> Result<StoreFile, Problems> {
-    let variables = |name: &str| environment.variable(name);
-    let document = yaml::parse(file, text, Some(&variables))?;
+    let noted = RefCell::default();
+    let document = yaml::parse(file, text, Some(&references::answers(environment, folder, &noted)))?;
     let (file, problems) = document.read_what_fits::<File>();
     let Some(file) = file else { return Err(problems) };
     Reader { document: &document, folder, problems: problems.0 }.store(file)
@@ -190,8 +191,9 @@ pub fn parse(file: &str, text: &str, folder: &Path, environment: &dyn Environmen
 pub fn is_store(file: &Path, environment: &dyn Environment) -> Result<bool, ConfigError> {
     let text =
         std::fs::read_to_string(file).map_err(|source| ConfigError::Unreadable { file: file.to_owned(), source })?;
-    let variables = |name: &str| environment.variable(name);
-    let document = yaml::parse(&file.display().to_string(), &text, Some(&variables))?;
+    let (folder, noted) = (file.parent().unwrap_or(Path::new("")), RefCell::default());
+    let answers = references::answers(environment, folder, &noted);
+    let document = yaml::parse(&file.display().to_string(), &text, Some(&answers))?;
     Ok(document.get("database").is_some())
 }
 
@@ -283,10 +285,10 @@ impl Reader<'_> {
     }
 
     /// The path of an SQLite file is relative to the configuration.
-    fn database(&mut self, database: &Placed<String>) -> Option<String> {
-        match database.split_once("://") {
+    fn database(&mut self, database: &Placed<Secret>) -> Option<Secret> {
+        match database.expose().split_once("://") {
             Some(("sqlite", path)) if !path.is_empty() => {
-                Some(format!("sqlite://{}", self.folder.join(path).display()))
+                Some(Secret::new(format!("sqlite://{}", self.folder.join(path).display())))
             }
             Some(("postgres" | "postgresql", rest)) if !rest.is_empty() => Some(database.value.clone()),
             // It may hold a password, so it is not repeated.

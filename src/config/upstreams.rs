@@ -59,11 +59,11 @@ impl Reader<'_> {
         if raw.sni.is_empty() {
             self.problems.push(raw.sni.problem("`sni` is empty: the upstream's certificate could not be verified"));
         }
-        let ca = raw.ca.map(|file| file.map(|file| self.path(&file)));
+        let ca = raw.ca.map(|file| file.map(|file| self.file(&file)));
         let ca = ca.and_then(|file| tls::authorities(&file).map_err(|problem| self.problems.push(problem)).ok());
         let client = match (raw.certificate, raw.key) {
             (Some(certificate), Some(key)) => {
-                let (certificate, key) = (certificate.map(|file| self.path(&file)), key.map(|file| self.path(&file)));
+                let (certificate, key) = (certificate.map(|file| self.file(&file)), key.map(|file| self.file(&file)));
                 tls::client(&certificate, &key).map_err(|problem| self.problems.push(problem)).ok()
             }
             (None, None) => None,

@@ -261,6 +261,15 @@ mod tests {
     }
 
     #[test]
+    fn a_digest_is_written_as_text_and_read_back() {
+        let digest = Digest::of_organization_row(&organization(), None, &member(MembershipStatus::Active));
+        let written = serde_json::to_string(&digest).unwrap();
+        assert_eq!(written, "\"ae16df39af91a6c794d1ce05315b80eb\"");
+        assert_eq!(serde_json::from_str::<Digest>(&written).unwrap(), digest);
+        assert!(serde_json::from_str::<Digest>("\"ae16\"").is_err());
+    }
+
+    #[test]
     fn any_field_and_the_organization_change_the_fingerprint() {
         let active = Digest::of_organization_row(&organization(), None, &member(MembershipStatus::Active));
         let pending = Digest::of_organization_row(&organization(), None, &member(MembershipStatus::Pending));

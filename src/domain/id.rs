@@ -428,10 +428,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_schema_of_an_id_stands_where_it_is_used_and_says_its_bounds() {
+        let schema = schemars::schema_for!(Vec<PermissionSlug>);
+        let items = serde_json::json!({"type": "string", "minLength": 1, "maxLength": 48});
+        assert_eq!(schema.get("items"), Some(&items));
+        assert_eq!(<PermissionSlug as schemars::JsonSchema>::schema_name(), "permission");
+    }
+
+    #[test]
     fn slugs_follow_their_character_set() {
         assert!(PermissionSlug::new("project:edit.all_*-1").is_ok());
         assert!(PermissionSlug::new("Project:edit").is_err());
         assert!(RoleSlug::new("project:edit").is_err());
+        assert!(ResourceTypeSlug::new("work_space-1").is_ok());
+        for bad in ["Workspace", "work space", "workspace:eu", "wörkspace"] {
+            assert!(ResourceTypeSlug::new(bad).is_err(), "{bad}");
+        }
         assert!(RoleSlug::new(&"a".repeat(49)).is_err());
     }
 

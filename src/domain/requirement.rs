@@ -81,3 +81,39 @@ impl<'a> Requirement<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_consulted_for_live_grants_and_for_resources_other_than_the_organization() {
+        let permission: PermissionSlug = "a:b".parse().unwrap();
+        let (project, organization) = ("project".parse().unwrap(), "organization".parse().unwrap());
+        let on = |resource_type| Some(ResourceRef::External { resource_type, external_id: "1".into() });
+        for (resource, grants, expected) in [
+            (None, Grants::Token, false),
+            (None, Grants::Live, true),
+            (None, Grants::Both, true),
+            (on(&organization), Grants::Token, false),
+            (on(&organization), Grants::Live, true),
+            (on(&project), Grants::Token, true),
+            (Some(ResourceRef::Id("authz_resource_1".into())), Grants::Token, true),
+        ] {
+            let plain = Ask { permission: &permission, resource: None, grants: Grants::Token };
+            let ask = Ask { permission: &permission, resource, grants };
+            assert_eq!(ask.consults_facts(), expected, "{ask:?}");
+            // One that does is enough.
+            let asks = Asks::from_vec(vec![plain, ask]);
+            for scope in [Scope::All(asks.clone()), Scope::Any(asks.clone())] {
+                let requirement = Requirement { organization: None, scope };
+                assert_eq!(requirement.consults_facts(), expected, "{requirement:?}");
+                assert_eq!(requirement.asks(), &*asks);
+            }
+        }
+        for scope in [Scope::Public, Scope::Preflight, Scope::Authenticated] {
+            let requirement = Requirement { organization: Some("org_acme".into()), scope };
+            assert!(!requirement.consults_facts() && requirement.asks().is_empty(), "{requirement:?}");
+        }
+    }
+}

@@ -96,6 +96,35 @@ mod tests {
     }
 
     #[test]
+    fn seconds_are_counted_from_either_side_and_stop_at_the_end_of_time() {
+        let (early, late) = (UnixSeconds(100), UnixSeconds(107));
+        assert_eq!((late.since(early), early.since(late), late.since(late)), (7, -7, 0));
+        assert_eq!((early.plus(7), late.plus(-7)), (late, early));
+        assert_eq!(UnixSeconds(i64::MAX).plus(1), UnixSeconds(i64::MAX));
+        assert_eq!(UnixSeconds(i64::MIN).since(UnixSeconds(1)), i64::MIN);
+        assert_eq!(late.to_string(), "107");
+    }
+
+    /// A clock that says as little as it may.
+    struct Plain(i64);
+
+    impl Clock for Plain {
+        fn now(&self) -> UnixSeconds {
+            UnixSeconds(self.0)
+        }
+
+        fn uptime(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[test]
+    fn a_clock_of_whole_seconds_has_whole_milliseconds_and_claims_no_run() {
+        assert_eq!((Plain(1_800_000_000).unix_millis(), Plain(1_800_000_000).boot()), (1_800_000_000_000, None));
+        assert_eq!((Plain(-1).unix_millis(), Plain(i64::MAX).unix_millis()), (0, u64::MAX));
+    }
+
+    #[test]
     fn a_bound_shorter_than_fresh_wins() {
         assert_eq!(Freshness { age: Some(Duration::from_secs(2)) }.standing(Duration::from_secs(1)), Standing::Stale);
     }

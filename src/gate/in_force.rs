@@ -1,20 +1,23 @@
-//! What requests are judged by, apart from facts: put in force as one value, so that no request sees half of one configuration and half of
-//! another.
+//! What requests are judged and served by, apart from facts: put in force as one value, so that no request sees half of one configuration
+//! and half of another.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use http::HeaderName;
 use tokio::sync::watch;
 
-use super::{Gate, Trace};
+use super::{Forward, Gate, Trace};
 use crate::rules::{Route, RouteTable};
 use crate::telemetry::{Metrics, RouteMeters};
 use crate::token::{self, CredentialSource, KeySets, TokenVerifier};
 
-/// Rules and tokens that belong together.
-pub(super) struct InForce {
+/// Rules, tokens, and what a door needs besides, that belong together.
+pub struct InForce {
     pub(super) rules: Rules,
     pub(super) tokens: Tokens,
+    /// The gate keeps it for the door, and does not look at it.
+    door: Box<dyn Any + Send + Sync>,
 }
 
 /// The rules in force.
@@ -72,6 +75,21 @@ impl Rules {
 }
 
 impl InForce {
+    /// What judges, without a door.
+    pub fn new(rules: Rules, tokens: Tokens) -> Self {
+        Self { rules, tokens, door: Box::new(()) }
+    }
+
+    /// With what a door serves by: requests find it at [`Trace::door`] and [`Forward::door`] for as long as they last.
+    pub fn with_door<D: Any + Send + Sync>(self, door: D) -> Self {
+        Self { door: Box::new(door), ..self }
+    }
+
+    /// What the door serves by; `None` when no door of this kind put it there.
+    pub fn door<D: Any>(&self) -> Option<&D> {
+        self.door.downcast_ref()
+    }
+
     /// The headers besides `cookie` that credentials may stand in.
     pub(super) fn credential_headers(&self) -> Box<[HeaderName]> {
         let header = |source: &CredentialSource| match source {
@@ -83,9 +101,9 @@ impl InForce {
 }
 
 impl Gate {
-    /// Replaces rules and tokens together; requests in flight finish with what they started with.
-    pub fn replace(&self, rules: Rules, tokens: Tokens) {
-        self.in_force.store(Arc::new(InForce { rules, tokens }));
+    /// Replaces what is in force; requests in flight finish with what they began with.
+    pub fn replace(&self, in_force: InForce) {
+        self.in_force.store(Arc::new(in_force));
         self.replaced.send_replace(());
     }
 
@@ -94,9 +112,14 @@ impl Gate {
         self.in_force.load().tokens.verifier.forget();
     }
 
-    /// Has `trace` count for the rules in force, for a request that is refused before it is judged.
+    /// What is in force now.
+    pub fn in_force(&self) -> Arc<InForce> {
+        self.in_force.load_full()
+    }
+
+    /// Fixes what the request of `trace` is served and judged by, from now to its end.
     pub fn begin(&self, trace: &mut Trace) {
-        trace.in_force = Some(self.in_force.load_full());
+        trace.in_force.get_or_insert_with(|| self.in_force.load_full());
     }
 
     /// The key sets in force.
@@ -107,5 +130,19 @@ impl Gate {
     /// Hears of every [`Self::replace`] from now on.
     pub fn replacements(&self) -> watch::Receiver<()> {
         self.replaced.subscribe()
+    }
+}
+
+impl Trace {
+    /// What the door serves the request by, once it has [begun](Gate::begin).
+    pub fn door<D: Any>(&self) -> Option<&D> {
+        self.in_force.as_ref()?.door()
+    }
+}
+
+impl Forward {
+    /// What the door serves the request by.
+    pub fn door<D: Any>(&self) -> Option<&D> {
+        self.in_force.door()
     }
 }

@@ -115,7 +115,8 @@ where
 
     /// Serves a connection to its end. Once `stop` is true, each answer is the last one on its connection.
     pub(super) async fn welcome(&self, place: Place, stream: Stream, stop: &ShutdownWatch) {
-        let mut guarded = GuardedStream::new(stream, Arc::clone(place.progress()), self.bounds, self.meters.clone());
+        let mut guarded =
+            GuardedStream::new(stream, Arc::clone(place.progress()), self.bounds.clone(), self.meters.clone());
         if guarded.begins().await {
             self.proxy.process_new(Box::new(guarded), stop).await;
         }

@@ -12,7 +12,7 @@ use crate::gate::RequestView;
 use crate::rules::is_host;
 
 /// What a client may send before anything is looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadLimits {
     /// Bytes of the whole request head.
     pub head_bytes: usize,

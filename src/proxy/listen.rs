@@ -8,9 +8,9 @@ use pingora::apps::HttpServerOptions;
 use pingora::listeners::tls::{Acceptor, TlsSettings};
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use pingora::server::configuration::ServerConf;
-use rustls::server::ResolvesServerCert;
 use rustls::server::danger::ClientCertVerifier;
 
+use super::tls::Certificate;
 use crate::socket::{Address, BindError};
 
 /// One address that clients connect to.
@@ -28,7 +28,7 @@ pub struct Listener {
 #[derive(Debug, Clone)]
 pub struct ListenerTls {
     /// The certificate and its key.
-    pub certificate: Arc<dyn ResolvesServerCert>,
+    pub certificate: Arc<Certificate>,
     /// What client certificates are held against; `None` = clients need none.
     pub clients: Option<Arc<dyn ClientCertVerifier>>,
 }

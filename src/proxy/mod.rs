@@ -26,6 +26,7 @@ pub mod load;
 pub mod patience;
 pub mod respond;
 pub mod streams;
+mod terms;
 pub mod tls;
 mod upgrade;
 pub mod upstream;
@@ -58,6 +59,8 @@ use self::patience::{Patience, Upload};
 use self::respond::Answer;
 use self::upstream::Upstream;
 
+pub use self::terms::Terms;
+
 /// What the proxy needs to know besides the rules.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -73,12 +76,10 @@ pub struct Settings {
     pub max_body: u64,
 }
 
-/// The proxy: one for all requests. Clones share everything.
+/// The proxy: one for all requests, on the [`Terms`] that the gate has in force. Clones share everything.
 #[derive(Clone)]
 pub struct Sidecar {
-    settings: Arc<Settings>,
     gate: Arc<Gate>,
-    upstreams: Arc<[Upstream]>,
     metrics: Arc<Metrics>,
     log: Arc<DecisionLog>,
     load: Arc<Load>,
@@ -111,38 +112,27 @@ enum State {
 }
 
 impl Sidecar {
-    /// A proxy in front of `upstreams`, in the order in which the rules of `gate` count them.
-    pub fn new(
-        settings: Settings,
-        gate: Arc<Gate>,
-        upstreams: Vec<Upstream>,
-        metrics: Arc<Metrics>,
-        log: Arc<DecisionLog>,
-        load: Arc<Load>,
-    ) -> Self {
-        Self { settings: Arc::new(settings), gate, upstreams: upstreams.into(), metrics, log, load }
+    /// A proxy that forwards what `gate` permits, as far as `load` lets it.
+    pub fn new(gate: Arc<Gate>, metrics: Arc<Metrics>, log: Arc<DecisionLog>, load: Arc<Load>) -> Self {
+        Self { gate, metrics, log, load }
     }
 
     /// Decides one request, if there is room for it.
     async fn admit(&self, session: &mut Session, passage: &mut Passage) -> Result<(Forward, Request), Denial> {
-        self.gate.begin(&mut passage.trace);
         let in_flight = self.load.begin().map_err(|why| Denial::because(DenyReason::Overloaded, why))?;
         passage.in_flight = Some(in_flight);
         let (forward, request) = self.judge(session, &mut passage.trace).await?;
-        if self.most(&forward).is_some_and(|most| body::announced(session.req_header()) > most) {
+        let most = Terms::of(&passage.trace)?.most(&forward);
+        if most.is_some_and(|most| body::announced(session.req_header()) > most) {
             return Err(Denial::because(DenyReason::BodyTooLarge, "the body is larger than the route lets through"));
         }
         Ok((forward, request))
     }
 
-    /// The most bytes that the body of a permitted request may have; `None` = any number.
-    fn most(&self, forward: &Forward) -> Option<u64> {
-        Some(forward.max_body().unwrap_or(self.settings.max_body)).filter(|most| *most > 0)
-    }
-
     /// Decides one request.
     async fn judge(&self, session: &mut Session, trace: &mut Trace) -> Result<(Forward, Request), Denial> {
-        let request = intake::read(session, &self.settings.head)?;
+        let head = Terms::of(trace)?.settings.head;
+        let request = intake::read(session, &head)?;
         let limit = match self.gate.check(&request, trace).await {
             Verdict::Forward(forward) => {
                 let request = Request::of(&request, &forward, None);
@@ -156,7 +146,7 @@ impl Sidecar {
             Verdict::ReadBody { limit } => limit,
         };
         let body = body::read(session, limit).await?;
-        let request = RequestView { body: Some(&body), ..intake::read(session, &self.settings.head)? };
+        let request = RequestView { body: Some(&body), ..intake::read(session, &head)? };
         match self.gate.check(&request, trace).await {
             Verdict::Forward(forward) => {
                 let request = Request::of(&request, &forward, Some(body.clone()));
@@ -167,11 +157,11 @@ impl Sidecar {
         }
     }
 
-    fn peer_of(&self, session: &Session) -> Peer {
+    fn peer_of(terms: &Terms, session: &Session) -> Peer {
         let address =
             session.client_addr().and_then(|address| address.as_inet()).map(|address| address.ip().to_canonical());
         let is_trusted = address
-            .is_some_and(|address| self.settings.trusted_proxies.iter().any(|network| network.contains(&address)));
+            .is_some_and(|address| terms.settings.trusted_proxies.iter().any(|network| network.contains(&address)));
         let is_tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
         Peer { address, is_trusted, is_tls }
     }
@@ -182,9 +172,9 @@ impl Sidecar {
         Exchange::new(request, passage.trace.clone(), passage.request_id.clone(), client, passage.started)
     }
 
-    fn may_try_again(&self, passage: &Passage) -> bool {
+    fn may_try_again(passage: &Passage) -> bool {
         let State::Permitted(forward) = &passage.state else { return false };
-        self.upstreams.get(forward.upstream()).is_some_and(|upstream| passage.attempts <= upstream.retries())
+        Terms::upstream_of(forward).is_some_and(|upstream| passage.attempts <= upstream.retries())
     }
 
     fn outcome(passage: &Passage) -> Outcome {
@@ -221,7 +211,10 @@ impl ProxyHttp for Sidecar {
     /// Decides. `Ok(true)` = answered here.
     async fn request_filter(&self, session: &mut Session, passage: &mut Passage) -> pingora::Result<bool> {
         connection::head_complete(session);
-        self.settings.patience.apply(session);
+        self.gate.begin(&mut passage.trace);
+        if let Ok(terms) = Terms::of(&passage.trace) {
+            terms.settings.patience.apply(session);
+        }
         if self.load.lets_go() {
             session.set_keepalive(None);
         }
@@ -254,7 +247,7 @@ impl ProxyHttp for Sidecar {
         };
         passage.forwarded_at.get_or_insert_with(Instant::now);
         passage.attempts += 1;
-        let upstream = self.upstreams.get(forward.upstream());
+        let upstream = Terms::upstream_of(forward);
         let peer = if session.is_upgrade_req() { Upstream::peer_for_upgrade } else { Upstream::peer };
         upstream
             .and_then(peer)
@@ -274,7 +267,9 @@ impl ProxyHttp for Sidecar {
         if let Some(target) = forward.target() {
             request.set_raw_path(target)?;
         }
-        self.settings.headers.apply(request, forward, self.peer_of(session), &passage.request_id)
+        let terms = forward.door::<Terms>();
+        let terms = terms.ok_or_else(|| Error::explain(ErrorType::InternalError, "nothing says how to forward"))?;
+        terms.settings.headers.apply(request, forward, Self::peer_of(terms, session), &passage.request_id)
     }
 
     /// Looks at each part of a body on its way; the bytes stay as they are.
@@ -288,9 +283,10 @@ impl ProxyHttp for Sidecar {
         let State::Permitted(forward) = &passage.state else {
             return Err(Error::explain(ErrorType::HTTPStatus(500), "nothing permits this body"));
         };
-        let most = || self.most(forward);
-        let upload = passage.upload.get_or_insert_with(|| Upload::begin(session, most()));
-        self.settings.patience.heed(upload, body.as_ref().map_or(0, Bytes::len))
+        let terms = Terms::of(&passage.trace);
+        let terms = terms.map_err(|_| Error::explain(ErrorType::InternalError, "nothing limits this body"))?;
+        let upload = passage.upload.get_or_insert_with(|| Upload::begin(session, terms.most(forward)));
+        terms.settings.patience.heed(upload, body.as_ref().map_or(0, Bytes::len))
     }
 
     async fn response_filter(
@@ -327,7 +323,7 @@ impl ProxyHttp for Sidecar {
         passage: &mut Passage,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        error.set_retry(self.may_try_again(passage));
+        error.set_retry(Self::may_try_again(passage));
         error
     }
 
@@ -342,7 +338,7 @@ impl ProxyHttp for Sidecar {
     ) -> Box<Error> {
         let mut error = error.more_context(format!("peer {peer}"));
         let is_repeatable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
-        if is_repeatable && self.may_try_again(passage) {
+        if is_repeatable && Self::may_try_again(passage) {
             error.retry.decide_reuse(client_reused);
         } else {
             error.set_retry(false);

@@ -4,16 +4,34 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use pingora::protocols::tls::CaType;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
 
 use super::listen::ListenerTls;
 use crate::yaml::{Placed, Problem};
+
+/// A certificate with its key, which another can take the place of while it is shown.
+#[derive(Debug)]
+pub struct Certificate(ArcSwap<CertifiedKey>);
+
+impl Certificate {
+    /// Shows what `other` shows from now on. Connections that are open stay as they are.
+    pub fn follow(&self, other: &Self) {
+        self.0.store(other.0.load_full());
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
 
 /// TLS towards clients; client certificates are asked for when `client_ca` is given.
 ///
@@ -38,7 +56,7 @@ pub fn server(
             Some(verifier.map_err(|error| wrong(file, error))?)
         }
     };
-    Ok(ListenerTls { certificate: Arc::new(SingleCertAndKey::from(pair)), clients })
+    Ok(ListenerTls { certificate: Arc::new(Certificate(ArcSwap::from_pointee(pair))), clients })
 }
 
 /// The same for a listener that speaks HTTP/1.1 and is not Pingora's.

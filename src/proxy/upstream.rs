@@ -14,7 +14,7 @@ use pingora::protocols::ALPN;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::utils::tls::CertKey;
+use pingora::utils::tls::{CertKey, WrappedX509};
 use pingora::{Error, ErrorType};
 
 use super::upgrade::InTurn;
@@ -29,7 +29,7 @@ const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
 const SELECTION_STEPS: usize = 64;
 
 /// One upstream of the configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamSettings {
     /// Its name in the configuration and in metrics.
     pub name: String,
@@ -62,8 +62,23 @@ pub struct UpstreamTls {
     pub client: Option<Arc<CertKey>>,
 }
 
+impl PartialEq for UpstreamTls {
+    fn eq(&self, other: &Self) -> bool {
+        let raw = |certificate: &WrappedX509| certificate.borrow_raw_cert().clone();
+        let trusted = |tls: &Self| tls.ca.as_ref().map(|ca| ca.iter().map(raw).collect::<Vec<_>>());
+        let shown = |tls: &Self| {
+            let client = tls.client.as_ref()?;
+            let chain: Vec<_> = [client.leaf()].into_iter().chain(client.intermediates()).map(raw).collect();
+            Some((chain, client.key().clone()))
+        };
+        self.sni == other.sni && trusted(self) == trusted(other) && shown(self) == shown(other)
+    }
+}
+
+impl Eq for UpstreamTls {}
+
 /// A periodic check of each server.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HealthCheck {
     /// The path of an HTTP check; `None` checks that a connection can be made.
     pub path: Option<String>,
@@ -114,9 +129,9 @@ impl Upstream {
         Ok(Self { settings, template, choice: Choice::Balanced(Arc::new(balancer)) })
     }
 
-    /// The name in the configuration.
-    pub fn name(&self) -> &str {
-        &self.settings.name
+    /// What it was made from.
+    pub fn settings(&self) -> &UpstreamSettings {
+        &self.settings
     }
 
     /// How often an idempotent request may be tried again on another connection.
@@ -164,6 +179,8 @@ fn peer(settings: &UpstreamSettings, address: SocketAddr) -> HttpPeer {
     let sni = settings.tls.as_ref().map(|tls| tls.sni.clone()).unwrap_or_default();
     let mut peer = HttpPeer::new(InetAddr::from(([0, 0, 0, 0], 0)), settings.tls.is_some(), sni);
     peer._address = address;
+    // What comes after it by a reload, perhaps to trust other certificates, does not find its connections in the pool.
+    peer.group_key = rand::random();
     let options = &mut peer.options;
     options.connection_timeout = Some(settings.connect_timeout);
     options.total_connection_timeout = Some(settings.connect_timeout);

@@ -105,7 +105,7 @@ pub enum FeedError {
         #[source]
         source: Box<Status>,
     },
-    /// It took too long: [`LOOKUP`] to the beginning of an answer, or [`PAUSE`] within it.
+    /// It took too long: `LOOKUP` to the beginning of an answer, or `PAUSE` within it.
     #[error("the store at `{url}` does not answer in time")]
     TimedOut {
         /// Where.

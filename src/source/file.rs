@@ -5,7 +5,6 @@
 //! only a content that stays the same for a moment is read. A file is taken as a whole, or not at all.
 
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,6 +18,7 @@ use tokio::time::sleep;
 use super::{Complete, Organizations, Source, SourceError, Update};
 use crate::domain::record::OrganizationRows;
 use crate::domain::{Epoch, OrganizationId, Revision};
+use crate::files::Stamp;
 use crate::wire::Facts;
 use crate::yaml::{self, Node, Place, Problems};
 
@@ -51,16 +51,6 @@ struct Seen {
     /// The files it was read from.
     stamps: Vec<(PathBuf, Stamp)>,
     problems: Option<Problems>,
-}
-
-/// What the file system says of a file; after a change it says something else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 /// The first half of SHA-256 over the texts.
@@ -237,21 +227,10 @@ async fn read(path: &Path) -> Result<(Vec<u8>, Stamp), SourceError> {
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes).await.map_err(unavailable)?;
     match u64::try_from(bytes.len()) {
         Ok(found) if found <= MOST_BYTES => Ok((bytes, stamp)),
-        _ => Err(SourceError::TooLarge { origin: origin(), bytes: stamp.bytes, limit: MOST_BYTES }),
+        _ => Err(SourceError::TooLarge { origin: origin(), bytes: stamp.bytes(), limit: MOST_BYTES }),
     }
 }
 
-/// Looks through symbolic links. Only regular files: opening a pipe would wait for a writer.
 async fn stamp(path: &Path) -> io::Result<Stamp> {
-    let metadata = fs::metadata(path).await?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
-    Ok(Stamp {
-        device: metadata.dev(),
-        inode: metadata.ino(),
-        bytes: metadata.len(),
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-        changed: (metadata.ctime(), metadata.ctime_nsec()),
-    })
+    Stamp::of(&fs::metadata(path).await?)
 }

@@ -49,6 +49,7 @@ mod roles;
 mod sessions;
 mod users;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -85,7 +86,7 @@ const BODY_LIMIT: usize = 1024 * 1024;
 const AFTER_THE_LAST: Duration = Duration::from_secs(5);
 
 /// How the store is run.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Settings {
     /// `sqlite://PATH` or `postgres://USER@HOST/NAME`
     pub database: String,
@@ -114,6 +115,14 @@ pub struct Settings {
     pub issuer: Option<Arc<Signing>>,
     /// What is counted.
     pub metrics: Arc<StoreMetrics>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The database may be named with a password.
+        let mut shown = f.debug_struct("Settings");
+        shown.field("api_keys", &self.api_keys).field("sync_keys", &self.sync_keys).finish_non_exhaustive()
+    }
 }
 
 impl Settings {

@@ -58,6 +58,7 @@ pub struct Metrics {
     refused_connections: IntCounterVec,
     config_reloads: IntCounterVec,
     pub(super) upgrades: IntCounterVec,
+    config_refused: IntGauge,
     min_revisions: IntCounterVec,
     /// `portcullis_decision_duration_seconds`: from the request's view to the verdict, token verification included.
     pub decision_duration: Histogram,
@@ -202,6 +203,10 @@ impl Metrics {
                 "Processes that took the place of another, or should have.",
                 &["result"],
             )?,
+            config_refused: to.gauge(
+                "portcullis_config_refused",
+                "Whether the configuration file was refused when it was read last, so that another one is in force.",
+            )?,
             decision_duration: to.add(Histogram::with_opts(
                 HistogramOpts::new(
                     "portcullis_decision_duration_seconds",
@@ -328,6 +333,7 @@ impl Metrics {
     /// Counts a reload of the configuration; a refused one changed nothing.
     pub fn config_reloaded(&self, accepted: bool) {
         self.config_reloads.with_label_values(&[if accepted { "ok" } else { "refused" }]).inc();
+        self.config_refused.set(i64::from(!accepted));
     }
 
     /// Has `refresh` run before each scrape, for what is measured by looking rather than by counting.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::domain::{MembershipId, OrganizationId, PermissionSlug, RoleSlug, SessionId, UnixSeconds, UserId};
+use crate::files;
 
 /// Signs tokens, and publishes the key to verify them by.
 pub struct Issuer {
@@ -133,10 +134,8 @@ impl Issuer {
         if !fs::exists(path).map_err(failed)? {
             create(path, &generate(algorithm)?).map_err(failed)?;
         }
-        let mode = fs::metadata(path).map_err(failed)?.permissions().mode() & 0o777;
-        if mode & 0o037 != 0 {
-            return Err(IssuerError::Mode { path: path.to_owned(), mode });
-        }
+        files::is_private(&fs::metadata(path).map_err(failed)?)
+            .map_err(|mode| IssuerError::Mode { path: path.to_owned(), mode })?;
         Self::from_pem(url, &fs::read(path).map_err(failed)?, algorithm)
     }
 

@@ -8,17 +8,22 @@
 mod parse;
 mod place;
 mod read;
+mod secret;
 mod units;
 mod variables;
 
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+
 use serde::de::DeserializeOwned;
 
 pub use parse::{Variables, parse};
 pub use place::{Place, Placed, Problem, Problems};
+pub use secret::Secret;
 pub use units::{Size, Span};
+pub use variables::Reference;
 
 /// A part of a document: a scalar, a sequence or a mapping, with the place where it is written.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,12 +45,18 @@ enum Content {
     Mapping(Vec<(Key, Node)>),
 }
 
-/// A string scalar.
-#[derive(Debug, Clone, PartialEq)]
+/// A string scalar. It may be a secret, so it is not shown.
+#[derive(Clone, PartialEq)]
 struct Text {
     value: String,
     /// Whether a variable was put in: such a text also serves as a number or a boolean, because it could not be written as one.
     substituted: bool,
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// The key of a mapping's entry.

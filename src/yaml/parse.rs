@@ -8,16 +8,16 @@ use serde_saphyr::{
     DuplicateKeyPolicy, Location, MergeKeyPolicy, MessageFormatter, Spanned, UserMessageFormatter, alias_limits, budget,
 };
 
-use super::variables::substitute;
+use super::variables::{Reference, substitute};
 use super::{Content, Key, Node, Place, Problem, Problems, Text};
 
-/// Answers the value of a variable by its name.
-pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Answers what a reference stands for, or says why it cannot be had.
+pub type Variables<'a> = &'a dyn Fn(Reference<'_>) -> Result<String, String>;
 
 /// Parses the one document in `text`; `file` is what places call it.
 ///
-/// With `variables`, `${NAME}` in string values is replaced by what the function answers for `NAME`, and `$${` stands for `${`. This
-/// happens after parsing, so that a value cannot bring structure with it. Keys are taken as they are.
+/// With `variables`, `${NAME}` and `${file:PATH}` in string values are replaced by what the function answers, and `$${` stands for `${`.
+/// This happens after parsing, so that a value cannot bring structure with it. Keys are taken as they are.
 ///
 /// Aliases are expanded, at most 100,000 nodes of them; merge keys (`<<`), further documents and nesting beyond 64 levels are refused.
 ///

@@ -81,7 +81,20 @@ impl ReadError {
                 None => names.next().is_some(),
             };
         }
-        self.at(&node.place)
+        self.veiled(node).at(&node.place)
+    }
+
+    /// What a variable put in may be a secret that stands where none belongs: it is not repeated.
+    fn veiled(mut self, node: &Node) -> Self {
+        /// Shorter texts occur in other words; they are left out where they are quoted.
+        const TELLING: usize = 6;
+        if let Content::Text(Text { value, substituted: true }) = &node.content {
+            self.message = self.message.replace(&format!("`{value}`"), "`…`");
+            if value.len() >= TELLING {
+                self.message = self.message.replace(value.as_str(), "…");
+            }
+        }
+        self
     }
 
     fn into_problem(self, root: &Node) -> Problem {
@@ -228,7 +241,7 @@ impl<'de> Reader<'de, '_> {
         } else {
             return self.visit(visitor);
         }
-        .map_err(|error: ReadError| error.at(&self.node.place))
+        .map_err(|error: ReadError| error.in_node(self.node, self.left_out))
     }
 }
 
@@ -255,7 +268,9 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match self.substituted().and_then(|text| text.parse().ok()) {
-            Some(value) => visitor.visit_bool(value).map_err(|error: ReadError| error.at(&self.node.place)),
+            Some(value) => {
+                visitor.visit_bool(value).map_err(|error: ReadError| error.in_node(self.node, self.left_out))
+            }
             None => self.visit(visitor),
         }
     }
@@ -287,7 +302,8 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
         if self.node.is_mapping() {
             return self.visit(visitor);
         }
-        Err(ReadError::new(format!("expected a mapping, found {}", Found(self.unexpected()))).at(&self.node.place))
+        let error = ReadError::new(format!("expected a mapping, found {}", Found(self.unexpected())));
+        Err(error.veiled(self.node).at(&self.node.place))
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -306,7 +322,7 @@ impl<'de> Deserializer<'de> for Reader<'de, '_> {
             },
             _ => return self.visit(visitor),
         }
-        .map_err(|error| error.at(&self.node.place))
+        .map_err(|error: ReadError| error.veiled(self.node).at(&self.node.place))
     }
 
     serde::forward_to_deserialize_any! {

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Node, Place, Placed, Size, Span, parse};
+use super::{Node, Place, Placed, Reference, Size, Span, parse};
 
 fn document(text: &str) -> Node {
     parse("f.yaml", text, None).unwrap_or_else(|problems| panic!("{problems}"))
@@ -168,10 +168,11 @@ fn aliases_are_expanded_within_bounds() {
 
 #[test]
 fn variables_are_replaced_after_parsing_and_bring_no_structure() {
-    let variables = |name: &str| match name {
-        "NAME" => Some("x, y: {z: 1} # \"\n- ${PORT}".to_owned()),
-        "PORT" => Some("8080".to_owned()),
-        _ => None,
+    let variables = |reference: Reference<'_>| match reference {
+        Reference::Variable("NAME") => Ok("x, y: {z: 1} # \"\n- ${PORT}".to_owned()),
+        Reference::Variable("PORT") => Ok("8080".to_owned()),
+        Reference::File("a b/c:d") => Ok("${NAME}\n".to_owned()),
+        other => Err(format!("{other:?}")),
     };
     let node = parse("f.yaml", "{a: \"<${NAME}>\", port: \"${PORT}\", c: '$${PORT} $PORT'}", Some(&variables)).unwrap();
     assert_eq!(node.get("a").unwrap().as_str(), Some("<x, y: {z: 1} # \"\n- ${PORT}>"));
@@ -179,18 +180,48 @@ fn variables_are_replaced_after_parsing_and_bring_no_structure() {
     assert_eq!(node.get("port").unwrap().read::<u16>(), Ok(8080));
     assert_eq!(node.get("port").unwrap().read::<String>(), Ok("8080".to_owned()));
     assert!(node.get("a").unwrap().read::<u16>().is_err());
+    let node = parse("f.yaml", "<${file:a b/c:d}>", Some(&variables)).unwrap();
+    assert_eq!(node.as_str(), Some("<${NAME}\n>"));
     assert_eq!(document("a: ${NAME}").get("a").unwrap().as_str(), Some("${NAME}"));
 }
 
 #[test]
 fn missing_variables_are_all_named() {
-    let problems = parse("f.yaml", "a: ${ONE}${TWO}\nb: ${path.x}\nc: ${open\n", Some(&|_| None)).unwrap_err();
+    let missing = |reference: Reference<'_>| match reference {
+        Reference::Variable(name) => Err(format!("variable `{name}` is not set")),
+        Reference::File(path) => Err(format!("`{path}` is not there")),
+    };
+    let text = "a: ${ONE}${TWO}\nb: ${path.x}\nc: ${open\nd: ${file:e}${file:}\n";
+    let problems = parse("f.yaml", text, Some(&missing)).unwrap_err();
     assert_eq!(
         problems.to_string(),
         "f.yaml:1:4: variable `ONE` is not set\nf.yaml:1:4: variable `TWO` is not set\n\
          f.yaml:2:4: `${path.x}` is not a reference to a variable; write `$${` for a literal `${`\n\
-         f.yaml:3:4: `${` without a closing `}`; write `$${` for a literal `${`"
+         f.yaml:3:4: `${` without a closing `}`; write `$${` for a literal `${`\n\
+         f.yaml:4:4: `${file:}` is not a reference to a variable; write `$${` for a literal `${`\n\
+         f.yaml:4:4: `e` is not there"
     );
+}
+
+#[test]
+fn what_a_variable_put_in_is_never_repeated() {
+    let secret = |_: Reference<'_>| Ok("hunter4711".to_owned());
+    for text in [
+        "{address: a, port: \"${KEY}\"}",
+        "{address: a, port: 1, mode: \"${KEY}\"}",
+        "{address: a, port: 1, limits: \"${KEY}\"}",
+        "{address: a, port: 1, limits: {x: \"${KEY}\"}}",
+        "\"${KEY}\"",
+        "[\"${KEY}\"]",
+    ] {
+        let node = parse("f.yaml", text, Some(&secret)).unwrap();
+        let said = node.read_all::<Server>().unwrap_err().to_string();
+        assert!(!said.contains("4711"), "{text}: {said}");
+        assert!(!format!("{node:?}").contains("4711"), "{node:?}");
+    }
+    let node = parse("f.yaml", "${KEY}", Some(&secret)).unwrap();
+    let said = node.read::<Span>().unwrap_err().to_string();
+    assert_eq!(said, "f.yaml:1:1: expected a duration such as `250ms`, `30s` or `5m`, found `…`");
 }
 
 #[test]

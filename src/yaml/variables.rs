@@ -1,15 +1,21 @@
-//! `${NAME}` in values.
+//! `${NAME}` and `${file:PATH}` in values.
 
-/// What is wrong with a reference to a variable. Never holds a value.
+/// What a value refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reference<'a> {
+    /// `${NAME}`: a variable.
+    Variable(&'a str),
+    /// `${file:PATH}`: what is in a file.
+    File(&'a str),
+}
+
+/// What is wrong with a reference. Never holds a value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum VariableError {
-    /// Nothing is known by that name.
-    #[error("variable `{name}` is not set")]
-    Missing {
-        /// The name asked for.
-        name: String,
-    },
-    /// The name is no name: letters, digits and `_`, not beginning with a digit.
+    /// There is nothing of that name, or it cannot be had.
+    #[error("{0}")]
+    Missing(String),
+    /// The name is no name: letters, digits and `_`, not beginning with a digit; nor `file:` with a path.
     #[error("`${{{name}}}` is not a reference to a variable; write `$${{` for a literal `${{`")]
     Name {
         /// What stands between the braces.
@@ -20,7 +26,17 @@ pub(super) enum VariableError {
     Open,
 }
 
-/// Replaces `${NAME}` by its value and `$${` by `${`; `None` when there is nothing to replace. Values are not looked at again.
+impl<'a> Reference<'a> {
+    /// The reference between the braces; `None` when it is none.
+    fn parse(text: &'a str) -> Option<Self> {
+        match text.strip_prefix("file:") {
+            Some(path) => Some(Self::File(path)).filter(|_| !path.is_empty()),
+            None => Some(Self::Variable(text)).filter(|_| is_name(text)),
+        }
+    }
+}
+
+/// Replaces references by what they refer to, and `$${` by `${`; `None` when there is nothing to replace. Values are not looked at again.
 pub(super) fn substitute(text: &str, variables: super::Variables<'_>) -> Result<Option<String>, Vec<VariableError>> {
     if !text.contains("${") {
         return Ok(None);
@@ -40,12 +56,10 @@ pub(super) fn substitute(text: &str, variables: super::Variables<'_>) -> Result<
             errors.push(VariableError::Open);
             return Err(errors);
         };
-        if !is_name(name) {
-            errors.push(VariableError::Name { name: name.to_owned() });
-        } else if let Some(value) = variables(name) {
-            result.push_str(&value);
-        } else {
-            errors.push(VariableError::Missing { name: name.to_owned() });
+        match Reference::parse(name).map(variables) {
+            Some(Ok(value)) => result.push_str(&value),
+            Some(Err(error)) => errors.push(VariableError::Missing(error)),
+            None => errors.push(VariableError::Name { name: name.to_owned() }),
         }
         rest = after;
     }

@@ -15,8 +15,10 @@ use portcullis::telemetry::{Build, Metrics};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::support::canary;
+
 /// The sync key of tests, for all organizations.
-pub const SYNC_KEY: &str = "sync_test";
+pub const SYNC_KEY: &str = "sync_canary-4711";
 
 /// A world that follows a store.
 pub struct Sidecar {
@@ -76,6 +78,7 @@ impl Sidecar {
         clock: Arc<dyn Clock>,
         persist: Option<persist::Settings>,
     ) -> Self {
+        canary::is_not_in("the debug output of settings", format!("{source:?}"));
         let metrics = Arc::new(Metrics::new(Build { version: "test", revision: "" }).unwrap());
         let (release, released) = mpsc::unbounded_channel();
         let on_release = Box::new(move |organization: &OrganizationId| _ = release.send(organization.clone()));
@@ -100,6 +103,8 @@ impl Sidecar {
     pub async fn stop(self) {
         self.stop.send_replace(true);
         self.task.await.unwrap();
+        canary::is_not_in("the metrics", self.metrics.render());
+        canary::is_not_in("the log", canary::new_events());
     }
 
     /// What a request would be answered with: `None` while there is nothing to decide on.

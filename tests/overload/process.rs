@@ -18,7 +18,7 @@ use super::support::{Builder, COMPANY, System, alice, ask_page, wait_until};
 const SERVED_WITHIN: Duration = Duration::from_secs(60);
 
 /// The longest that something is waited for that has to happen by itself, on a machine that others use too.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The log is kept up to here: of floods the beginning is enough.
 const LINES: usize = 5000;

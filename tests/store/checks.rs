@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Running, on_every_engine};
+use crate::support::{READER, Running, on_every_engine};
 
 struct Company {
     org: String,
@@ -106,7 +106,8 @@ fn the_question_has_to_make_sense() {
         }
         let body = json!({"permission_slug": "nobody:knows", "resource_id": project});
         assert_eq!(store.post(&check(&ada), body).await.is(200), json!({"authorized": false}));
-        let reader = [("authorization", "Bearer sk_test_read")];
+        let reader = format!("Bearer {READER}");
+        let reader = [("authorization", reader.as_str())];
         let body = Some(json!({"permission_slug": "project:edit", "resource_id": project}));
         assert!(store.send("POST", &check(&ada), body, &reader).await.is(200)["authorized"] == true);
     });

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::task::JoinSet;
@@ -20,6 +21,8 @@ fn concurrent_writers_are_numbered_without_gaps_and_nothing_is_lost() {
         let other = Running::start(&store.database).await;
         let (membership, root) = (store.member(&organization, "ada").await, store.root(&organization).await);
         let before = store.post("/authorization/permissions", json!({"slug": "before", "name": "B"})).await.revision();
+        let watcher =
+            tokio::spawn(watch_log(store.database.clone(), before + u64::try_from(WRITERS * WRITES * 2).unwrap()));
         let results = {
             let mut writers = JoinSet::new();
             for writer in 0..WRITERS {
@@ -58,6 +61,8 @@ fn concurrent_writers_are_numbered_without_gaps_and_nothing_is_lost() {
             (before + 1..=before + count).collect(),
             "every write has its own number, and none is missing"
         );
+        let looks = tokio::time::timeout(Duration::from_secs(60), watcher).await.unwrap().unwrap();
+        assert!(looks > 10, "looked {looks} times only");
         assert_eq!(store.store.compare_log_with_rows().await.unwrap().differences, [""; 0]);
         // What one process wrote, the other answers with.
         let last = store.resource(&organization, "project", "last", None).await;
@@ -66,6 +71,23 @@ fn concurrent_writers_are_numbered_without_gaps_and_nothing_is_lost() {
         assert!(other.may(&membership, "project:edit", &last).await);
         other.stop().await;
     });
+}
+
+/// Reads the log again and again until it ends with this number, as whoever tails it does: what is there grows at its end only, so numbers
+/// are given in the order of commits. Says how often it looked.
+async fn watch_log(database: String, last: u64) -> u64 {
+    let pool = sqlx::AnyPool::connect(&database).await.unwrap();
+    let (mut looks, mut reached) = (0, 0);
+    while reached < last {
+        let statement = "SELECT COUNT(*), MIN(seq), MAX(seq) FROM changes";
+        let (rows, first, newest): (i64, i64, i64) = sqlx::query_as(statement).fetch_one(&pool).await.unwrap();
+        assert_eq!(rows, newest - first + 1, "the log has a gap before {newest}");
+        let newest = u64::try_from(newest).unwrap();
+        assert!(newest >= reached, "the log went back from {reached} to {newest}");
+        (looks, reached) = (looks + 1, newest);
+    }
+    pool.close().await;
+    looks
 }
 
 #[test]

@@ -43,7 +43,8 @@ fn shipped(file: &str) -> String {
 fn the_shipped_configuration_loads_with_its_model() {
     let config = store::load(Path::new(&shipped("store.yaml")), &Variables).unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.listen.to_string(), "127.0.0.1:9902");
-    assert!(config.database.starts_with("sqlite://") && config.database.ends_with("data/store.db"));
+    let database = config.database.expose();
+    assert!(database.starts_with("sqlite://") && database.ends_with("data/store.db"));
     assert_eq!(config.model.unwrap().roles.len(), 5);
     assert_eq!(config.own_key.unwrap().as_str(), "sk_portcullis_api_key");
     assert_eq!(config.sync_keys.all()[0].organizations(), None);
@@ -81,7 +82,7 @@ fn collect(schema: &Value, names: &mut Vec<String>) {
 fn what_is_not_written_has_the_documented_default() {
     let config = parse(LEAST).unwrap();
     assert_eq!(config.listen.to_string(), "127.0.0.1:9902");
-    assert_eq!(config.database, "sqlite:///etc/portcullis/./data/store.db");
+    assert_eq!(config.database.expose(), "sqlite:///etc/portcullis/./data/store.db");
     assert_eq!((config.connections, config.max_memory), (8, 512 * 1024 * 1024));
     assert_eq!((config.max_resources_of_type, config.max_depth), (5000, 5));
     assert_eq!((config.request_timeout, config.log_format), (Duration::from_secs(30), Format::Json));
@@ -97,9 +98,9 @@ fn paths_are_relative_to_the_file() {
     assert_eq!(issuer.signing_key, Path::new("/etc/portcullis/./k.pem"));
     assert_eq!(issuer.next_signing_key.as_deref(), Some(Path::new("/n.pem")));
     let absolute = LEAST.replace("sqlite://./data/store.db", "sqlite:///var/store.db");
-    assert_eq!(parse(&absolute).unwrap().database, "sqlite:///var/store.db");
+    assert_eq!(parse(&absolute).unwrap().database.expose(), "sqlite:///var/store.db");
     let server = LEAST.replace("sqlite://./data/store.db", "postgres://user@host/db");
-    assert_eq!(parse(&server).unwrap().database, "postgres://user@host/db");
+    assert_eq!(parse(&server).unwrap().database.expose(), "postgres://user@host/db");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use crate::support::{ISSUER, Running, on_every_engine, on_sqlite};
+use crate::support::{ISSUER, READER, Running, on_every_engine, on_sqlite};
 
 const TOKENS: &str = "/portcullis/v1/tokens";
 const TEMPLATE: &str = "/user_management/jwt_template";
@@ -107,7 +107,8 @@ fn no_token_for_strangers_and_inactive_memberships() {
         let body = json!({"organization_membership_id": "om_nobody"});
         store.post(TOKENS, body.clone()).await.is_error(404, "entity_not_found");
         store.post(TOKENS, json!({})).await.is_error(422, "invalid_request_parameters");
-        let reader = [("authorization", "Bearer sk_test_read")];
+        let reader = format!("Bearer {READER}");
+        let reader = [("authorization", reader.as_str())];
         store.send("POST", TOKENS, Some(body), &reader).await.is_error(403, "forbidden");
         let organization = store.organization("Acme").await;
         let ada = store.member(&organization, "ada").await;

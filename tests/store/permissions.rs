@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::on_every_engine;
+use crate::support::{READER, on_every_engine};
 
 const PERMISSIONS: &str = "/authorization/permissions";
 
@@ -81,7 +81,8 @@ fn a_key_is_needed_and_its_scope() {
     on_every_engine(async |store| {
         let body = Some(json!({"slug": "a", "name": "N"}));
         let nobody = [("authorization", "")];
-        let reader = [("authorization", "Bearer sk_test_read")];
+        let reader = format!("Bearer {READER}");
+        let reader = [("authorization", reader.as_str())];
         store.send("POST", PERMISSIONS, body.clone(), &nobody).await.is_error(401, "unauthorized");
         store.send("POST", PERMISSIONS, body.clone(), &reader).await.is_error(403, "forbidden");
         store.send("GET", PERMISSIONS, None, &reader).await.is(200);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::support::{Running, on_every_engine};
+use crate::support::{READER, Running, on_every_engine};
 
 const MODEL: &str = "/portcullis/v1/model";
 const PLAN: &str = "/portcullis/v1/model/plan";
@@ -108,7 +108,8 @@ fn a_plan_counts_roles_of_organizations_that_lose_a_permission() {
 fn a_plan_needs_a_key_that_may_write() {
     on_every_engine(async |store| {
         let body = store.get(MODEL).await.is(200);
-        let reader = [("authorization", "Bearer sk_test_read")];
+        let reader = format!("Bearer {READER}");
+        let reader = [("authorization", reader.as_str())];
         store.send("POST", PLAN, Some(body), &reader).await.is_error(403, "forbidden");
     });
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Running, on_every_engine, on_sqlite};
+use crate::support::{READER, Running, on_every_engine, on_sqlite};
 
 const TOKENS: &str = "/portcullis/v1/tokens";
 const REVOKE: &str = "/user_management/sessions/revoke";
@@ -66,7 +66,8 @@ fn sessions_are_published() {
 #[test]
 fn revoking_takes_the_right_to_write() {
     on_sqlite(async |store| {
-        let reader = [("authorization", "Bearer sk_test_read")];
+        let reader = format!("Bearer {READER}");
+        let reader = [("authorization", reader.as_str())];
         let body = json!({"session_id": "session_1"});
         store.send("POST", REVOKE, Some(body), &reader).await.is_error(403, "forbidden");
     });

@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use super::canary;
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct Answer {
@@ -89,6 +91,13 @@ impl Connection {
     }
 
     fn read_answer(&mut self, to_head: bool) -> Option<Answer> {
+        let answer = self.next_answer(to_head)?;
+        canary::is_not_in("the head of an answer", format!("{:?}", answer.fields));
+        canary::is_not_in("an answer", &answer.body);
+        Some(answer)
+    }
+
+    fn next_answer(&mut self, to_head: bool) -> Option<Answer> {
         let end = loop {
             if let Some(at) = find(&self.buffer, b"\r\n\r\n") {
                 break at + 4;

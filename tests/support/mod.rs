@@ -9,6 +9,7 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
+pub mod canary;
 pub mod client;
 pub mod clock;
 pub mod framing;
@@ -27,6 +28,7 @@ use portcullis::app::{self, App, Stop};
 use portcullis::config::{self, ProcessEnvironment};
 use portcullis::live::World;
 use portcullis::telemetry::{Metrics, Sink};
+use portcullis::yaml;
 
 use self::client::{Answer, Connection};
 use self::clock::TestClock;
@@ -216,10 +218,17 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         if !std::thread::panicking() {
+            if self.running.as_ref().is_some_and(|running| !running.is_finished()) {
+                for page in ["/metrics", "/ready"] {
+                    canary::is_not_in(page, self.status_page(page).body);
+                }
+            }
             self.judge();
         }
         self.stop.now();
         if !std::thread::panicking() {
+            canary::is_not_in("the decision log", self.logged());
+            canary::is_not_in("the log", canary::new_events());
             let late = self.upstream.take();
             assert!(late.is_empty(), "arrived after the test: {late:?}");
         }
@@ -319,6 +328,7 @@ impl Builder {
     /// Starts it, and waits until it is ready.
     #[track_caller]
     pub fn start(self) -> System {
+        canary::listen();
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("portcullis.yaml");
         let upstream_address = self.upstream.as_ref().map(RecordingUpstream::address);
@@ -326,6 +336,8 @@ impl Builder {
         let text = Self { upstream: None, ..self }.write(&folder, upstream_address.unwrap_or(upstream.address()));
         std::fs::write(&file, &text.0).unwrap();
         let config = config::load(&file, &ProcessEnvironment).unwrap_or_else(|error| panic!("{error}\n{}", text.0));
+        canary::is_not_in("the debug output of a configuration", format!("{config:?}"));
+        canary::is_not_in("the debug output of a document", format!("{:?}", yaml::parse("", &text.0, None)));
         let metrics: Arc<Metrics> = Arc::new(app::metrics().unwrap());
         let log = Log::default();
         let sink = Sink::start(log.clone(), 100_000, metrics.log_lines_dropped.clone()).unwrap();

@@ -8,6 +8,8 @@ use portcullis::domain::{Clock, UserId};
 use portcullis::token::{Algorithm, Issuer, NewToken};
 use serde_json::{Value, json};
 
+use super::canary::{CANARY, CLAIM};
+
 /// What the issuer of the tests calls itself.
 pub const ISSUER: &str = "https://issuer.test";
 
@@ -112,6 +114,8 @@ impl TokenCase {
     }
 
     pub fn sign_by(&self, issuer: &Issuer) -> String {
-        issuer.mint(&self.token).unwrap()
+        let mut token = self.token.clone();
+        token.further.insert(CLAIM.to_owned(), CANARY.into());
+        issuer.mint(&token).unwrap()
     }
 }

@@ -11,6 +11,8 @@
     reason = "a test fails by panicking, and is told by the environment how long to go on"
 )]
 
+#[path = "../support/canary.rs"]
+mod canary;
 mod handover;
 mod listeners;
 mod load;

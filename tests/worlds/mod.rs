@@ -9,7 +9,7 @@ use portcullis::domain::{
 };
 use proptest::prelude::*;
 
-use crate::reference_model::World;
+use super::reference_model::World;
 
 pub const MEMBERS: u8 = 6;
 pub const GROUPS: u8 = 3;

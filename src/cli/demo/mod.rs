@@ -22,6 +22,7 @@ use crate::socket::Address;
 use crate::source::FeedSettings;
 use crate::telemetry::Format;
 use crate::token::{JwksUrl, KeySource};
+use crate::yaml::Secret;
 
 use self::requests::REQUESTS;
 use self::seed::Ids;
@@ -81,7 +82,7 @@ impl Demo {
         let wrong = "the demo's own configuration is wrong";
         let mut config = config::parse("config/demo/portcullis.yaml", CONFIGURATION, folder, &keys).context(wrong)?;
         let mut store = config::store::parse("config/demo/store.yaml", STORE, folder, &keys).context(wrong)?;
-        store.database = format!("sqlite://{}", folder.join("store.db").display());
+        store.database = Secret::new(format!("sqlite://{}", folder.join("store.db").display()));
         store.listen = elsewhere(store.listen, self.check);
 
         let metrics = Arc::new(app::metrics()?);

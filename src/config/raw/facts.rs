@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::ResourceTypeSlug;
 use crate::wire::ResourceTypeSpec;
-use crate::yaml::{Placed, Size, Span};
+use crate::yaml::{Placed, Secret, Size, Span};
 
 /// Where facts come from and how old they may be.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -23,7 +23,7 @@ pub(in crate::config) struct Facts {
     /// as `https://api.workos.com`.
     pub url: Option<Placed<String>>,
     /// With `source: store`: a sync key. With `source: workos`: the API key.
-    pub key: Option<String>,
+    pub key: Option<Secret>,
     /// With `source: store` or `workos`: accept plain http to another machine.
     pub insecure: Option<bool>,
     /// With `source: store` over https: PEM certificates to trust instead of the system's.

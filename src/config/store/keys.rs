@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::IgnoredAny;
 
 use super::{OwnKey, Reader};
 use crate::domain::OrganizationId;
@@ -74,7 +74,7 @@ pub(super) enum OrganizationsSpec {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn api_keys(&mut self, list: &Placed<Vec<Value>>) -> (Vec<ApiKey>, Option<OwnKey>) {
+    pub(super) fn api_keys(&mut self, list: &Placed<Vec<IgnoredAny>>) -> (Vec<ApiKey>, Option<OwnKey>) {
         let all = [Scope::Read, Scope::Write, Scope::Mint];
         if list.is_empty() {
             self.problems.push(list.problem("`api_keys` is empty: nobody could use the store"));

@@ -150,13 +150,8 @@ impl Shard {
             let Change::Put(OrganizationRecord::Resource(resource)) = change else { continue };
             let Some(row) = self.resources.find(resource.id.as_str()) else { continue };
             let now = self.depth_of(row)?;
-            let then = match before.tree.get(row) {
-                // Nothing hung below it.
-                None => None,
-                // What hangs below it hung right below the root.
-                Some(node) if !node.is_there() => Some(0),
-                Some(_) => Some(before.chain(row).len()),
-            };
+            // Nothing hung below one that had no number. Below one that was not there, whose chain is empty, it hung right below the root.
+            let then = before.tree.get(row).map(|_| before.chain(row).len());
             let sunk = then.map_or(0, |then| before.depth + now.saturating_sub(then));
             bound = bound.max(now).max(sunk);
         }

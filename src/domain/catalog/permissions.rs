@@ -70,7 +70,8 @@ mod tests {
         let members = [0, 63, 64, 700];
         let set: PermissionSet = members.into_iter().map(PermissionIndex).collect();
         assert_eq!(set.iter().map(|permission| permission.0).collect::<Vec<_>>(), members);
-        assert_eq!(set.len(), 4);
+        assert_eq!((set.len(), set.is_empty()), (4, false));
+        assert!(PermissionSet::from_iter([]).is_empty());
         assert!((0..2_000).all(|place| set.contains(PermissionIndex(place)) == members.contains(&place)));
     }
 }

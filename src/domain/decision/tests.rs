@@ -157,3 +157,33 @@ fn every_reason_has_a_name_of_its_own() {
     let names: std::collections::BTreeSet<_> = DenyReason::ALL.iter().map(|reason| reason.reason()).collect();
     assert_eq!(names.len(), DenyReason::ALL.len());
 }
+
+#[test]
+fn a_decision_is_a_permit_or_a_reason() {
+    let public = decide(&requirement(None, Scope::Public), None, Facts::Unavailable);
+    assert!(public.is_allowed());
+    assert_eq!(public.into_result().unwrap().grounds(), &Grounds::Public);
+    let refused = decide(&requirement(None, Scope::Authenticated), None, Facts::Unavailable);
+    assert!(!refused.is_allowed());
+    assert_eq!(refused.into_result().unwrap_err().reason, DenyReason::MissingToken);
+}
+
+#[test]
+fn the_faults_of_a_token_keep_their_names() {
+    for (fault, name) in [
+        (TokenFault::Malformed, "malformed"),
+        (TokenFault::Algorithm, "algorithm"),
+        (TokenFault::Signature, "signature"),
+        (TokenFault::UnknownKey, "unknown_key"),
+        (TokenFault::Issuer, "issuer"),
+        (TokenFault::Audience, "audience"),
+        (TokenFault::Expired, "expired"),
+        (TokenFault::NotYetValid, "not_yet_valid"),
+        (TokenFault::Lifetime, "lifetime"),
+        (TokenFault::WrongKind, "wrong_kind"),
+        (TokenFault::MissingClaim, "missing_claim"),
+        (TokenFault::IdentityMismatch, "identity_mismatch"),
+    ] {
+        assert_eq!(fault.code(), name);
+    }
+}

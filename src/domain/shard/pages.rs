@@ -98,5 +98,6 @@ mod tests {
             (Some(1_000), Some(1_001), Some(1_003), None)
         );
         assert_eq!((copy.len(), pages.len()), (600, 601));
+        assert_eq!(pages.get(600 + PAGE as u32), None, "a page later there is nothing");
     }
 }

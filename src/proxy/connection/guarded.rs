@@ -41,16 +41,17 @@ const HEADERS_TOO_LARGE: &[u8] =
 const NO_ERROR: u8 = 0;
 const ENHANCE_YOUR_CALM: u8 = 11;
 
-/// How long what a client goes on sending is read and thrown away: closing on unread bytes would take back what it was told last.
+/// How long what a client goes on sending is read and thrown away: closing on unread bytes would take back what it was told last. And how
+/// long one that is to go may take to read its answers.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// What every client has to keep to.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 pub struct Bounds {
     /// Time to send a request head.
     pub head_timeout: Duration,
-    /// Bytes of a head that is not complete yet.
-    pub head_bytes: usize,
+    /// Bytes of a head that is not complete yet, as they are in force.
+    pub head_bytes: Arc<dyn Fn() -> usize + Send + Sync>,
 }
 
 /// A client's stream with a deadline and a size for every request head, and a bound on what costs work and brings none.
@@ -67,6 +68,8 @@ pub(super) struct GuardedStream {
     preface: usize,
     /// What goes on over an HTTP/2 connection.
     conduct: Option<Box<Conduct>>,
+    /// Whether something was written that has not left yet.
+    is_unsent: bool,
     deadline: Option<Pin<Box<Sleep>>>,
     bounds: Bounds,
     meters: ConnectionMeters,
@@ -121,6 +124,7 @@ impl GuardedStream {
             arriving: ArrivingHead::default(),
             preface: 0,
             conduct: None,
+            is_unsent: false,
             deadline: None,
             bounds,
             meters,
@@ -162,18 +166,36 @@ impl GuardedStream {
             }
             // It was the beginning of a head, whatever that is.
             let begun = HTTP2_PREFACE.get(..self.preface).unwrap_or_default();
-            self.arriving.take(begun, self.bounds.head_bytes);
+            self.arriving.take(begun, (self.bounds.head_bytes)());
         }
         if let Some(conduct) = &mut self.conduct {
             let before = conduct.last_stream();
             let is_within = conduct.received(received);
             if conduct.last_stream() != before {
-                self.progress.begins();
+                self.progress.arrives();
+                self.deadline = None;
             }
             return is_within.then_some(()).ok_or(Refusal::Flood);
         }
         self.head = Head::Begun;
-        self.arriving.take(received, self.bounds.head_bytes).then_some(()).ok_or(Refusal::HeadTooLarge)
+        self.arriving.take(received, (self.bounds.head_bytes)()).then_some(()).ok_or(Refusal::HeadTooLarge)
+    }
+
+    /// Of a connection that is to go: the answers that it was given have left, or are not taken. The HTTP/2 library writes what it has after it
+    /// has read what there is, so it has another turn.
+    fn poll_answers_sent(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.head != Head::Frames {
+            return Poll::Ready(());
+        }
+        if self.deadline.is_none() {
+            self.deadline = Some(Box::pin(tokio::time::sleep(LINGER)));
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match &mut self.deadline {
+            Some(deadline) if self.is_unsent => deadline.as_mut().poll(context),
+            _ => Poll::Ready(()),
+        }
     }
 
     /// Tells the client why there will be nothing more: one attempt, since one that does not read either gets the close alone.
@@ -275,6 +297,7 @@ impl AsyncRead for GuardedStream {
                 Poll::Ready(result)
             }
             Poll::Pending if this.progress.is_to_go(context.waker()) => {
+                ready!(this.poll_answers_sent(context));
                 Poll::Ready(Err(this.refuse(Refusal::of(&this.progress), context)))
             }
             Poll::Pending => {
@@ -325,13 +348,19 @@ impl AsyncWrite for GuardedStream {
             // The last word was said, and nobody waits for more.
             return Poll::Ready(Ok(bytes.len()));
         }
+        self.is_unsent = true;
         let written = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;
         self.follow_frames(written, [bytes]);
         Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(context)
+        ready!(Pin::new(&mut self.inner).poll_flush(context))?;
+        if std::mem::take(&mut self.is_unsent) && self.progress.is_leaving() {
+            // Nothing keeps it any more.
+            context.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -346,6 +375,7 @@ impl AsyncWrite for GuardedStream {
         if matches!(self.head, Head::Refused(_)) {
             return Poll::Ready(Ok(buffers.iter().map(|buffer| buffer.len()).sum()));
         }
+        self.is_unsent = true;
         let written = ready!(Pin::new(&mut self.inner).poll_write_vectored(context, buffers))?;
         self.follow_frames(written, buffers.iter().map(|buffer| &**buffer));
         Poll::Ready(Ok(written))

@@ -186,8 +186,13 @@ impl Place {
                 self.room = None;
                 return true;
             }
-            let Some(another) = self.open.lines.lock().ask() else { return false };
-            self.room = Some(another);
+            let another = self.open.lines.lock().ask();
+            let is_vain = another.is_none();
+            // Whoever waits again after nobody went asks again.
+            self.room = Some(another.unwrap_or_else(|| oneshot::channel().1));
+            if is_vain {
+                return false;
+            }
         }
         true
     }
@@ -283,7 +288,9 @@ mod tests {
         places[1].progress().head_complete();
         places[0].progress().head_complete();
         later(&open);
-        assert_eq!(has_room(&mut newcomer), Some(false), "all have something to do");
+        for _ in 0..2 {
+            assert_eq!(has_room(&mut newcomer), Some(false), "all have something to do");
+        }
         assert_eq!(leaving(&places), [false, false]);
         drop(newcomer);
         assert_eq!((open.count(), open.lines.lock().waiting), (2, 0));
@@ -343,13 +350,35 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_has_arrived_and_is_not_taken_up_yet_holds_its_place_for_a_moment() {
+        let open = OpenConnections::new(1);
+        let places = waiting(&open, 1);
+        let arrived = Instant::now();
+        places[0].progress().arrives();
+        assert!(open.admit().is_none() || arrived.elapsed() >= Duration::from_secs(1));
+        // It was no request.
+        while places[0].progress().idle_since().is_none() {
+            std::thread::yield_now();
+        }
+        later(&open);
+        assert!(arrived.elapsed() >= Duration::from_secs(1) && open.admit().is_some());
+    }
+
+    #[test]
     fn those_that_wait_for_room_are_not_many_either() {
         for (limit, many) in [(10, 10), (40, 16), (100, 25), (1000, 128)] {
             let open = OpenConnections::new(limit);
             let places: Vec<_> = (0..limit).map(|_| open.admit().unwrap()).collect();
             places.iter().for_each(Place::waits);
-            let newcomers: Vec<_> = std::iter::from_fn(|| open.admit()).collect();
+            assert_eq!(open.may_come().now_or_never(), Some(()));
+            let mut newcomers: Vec<_> = std::iter::from_fn(|| open.admit()).collect();
             assert_eq!((newcomers.len(), open.count()), (many, limit + many));
+            if many < limit {
+                let mut next = std::pin::pin!(open.may_come());
+                assert_eq!(next.as_mut().now_or_never(), None);
+                drop(newcomers.pop());
+                assert_eq!(next.now_or_never(), Some(()));
+            }
             drop((places, newcomers));
             nobody_is_left(&open);
         }

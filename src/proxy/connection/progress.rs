@@ -18,6 +18,9 @@ use crate::proxy::websocket::POLICY_VIOLATION;
 /// The longest that a client has to take in the last frame of a connection that was cut.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// How long it may take from the head of an HTTP/2 request to its work, in milliseconds: a head that is no request has none.
+const ARRIVES_WITHIN: u64 = 1000;
+
 /// The connection waits for nothing yet: it may be in the middle of a TLS handshake.
 const NOT_YET: u64 = u64::MAX;
 
@@ -28,6 +31,8 @@ pub(super) struct Progress {
     pub(super) step: AtomicU32,
     /// HTTP/2 requests that are being worked on.
     streams: AtomicU32,
+    /// Whether an HTTP/2 request has arrived since the last one was taken up.
+    is_arriving: AtomicBool,
     /// Since when it waits for a request, if it does: milliseconds after `began`.
     since: AtomicU64,
     began: Instant,
@@ -53,6 +58,7 @@ impl Progress {
         Self {
             step: AtomicU32::new(0),
             streams: AtomicU32::new(0),
+            is_arriving: AtomicBool::new(false),
             since: AtomicU64::new(NOT_YET),
             began,
             is_leaving: AtomicBool::new(false),
@@ -85,6 +91,12 @@ impl Progress {
         self.stays();
     }
 
+    /// The head of an HTTP/2 request is here, which is to be taken up in a moment.
+    pub(super) fn arrives(&self) {
+        self.is_arriving.store(true, Ordering::SeqCst);
+        self.begins();
+    }
+
     /// Since when nothing is being done for it; `None` while something is, or its room was promised to another.
     pub(super) fn idle_since(&self) -> Option<u64> {
         self.waiting_since().filter(|_| !self.is_leaving())
@@ -93,7 +105,12 @@ impl Progress {
     fn waiting_since(&self) -> Option<u64> {
         let is_at_work =
             !Self::is_between_requests(self.step.load(Ordering::SeqCst)) || self.streams.load(Ordering::SeqCst) > 0;
-        Some(self.since.load(Ordering::SeqCst)).filter(|since| !is_at_work && *since != NOT_YET)
+        let is_waiting = |since: &u64| !is_at_work && *since != NOT_YET && !self.is_arriving_since(*since);
+        Some(self.since.load(Ordering::SeqCst)).filter(is_waiting)
+    }
+
+    fn is_arriving_since(&self, since: u64) -> bool {
+        self.is_arriving.load(Ordering::SeqCst) && self.now().saturating_sub(since) < ARRIVES_WITHIN
     }
 
     /// Asks it to make room, where nothing was done for it since `since`. The answer is `true` once it has gone, and `false` as soon as a
@@ -212,6 +229,7 @@ impl AtWork {
     pub(in crate::proxy) fn of(session: &ServerSession) -> Option<Self> {
         let progress = Progress::of(session.as_http2()?.digest()?)?;
         progress.streams.fetch_add(1, Ordering::SeqCst);
+        progress.is_arriving.store(false, Ordering::SeqCst);
         progress.stays();
         Some(Self(Arc::clone(progress)))
     }

@@ -53,6 +53,7 @@ fn the_contract_names_are_there() {
         "portcullis_config_reloads_total{result=\"refused\"} 1",
         "portcullis_connections_open 3",
         "portcullis_requests_in_flight 2",
+        "portcullis_config_refused 1",
         "portcullis_degraded_decisions_total 0",
         "portcullis_log_lines_dropped_total 0",
         "portcullis_panics_total 0",

@@ -19,6 +19,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../../support/canary.rs"]
+pub mod canary;
 pub mod company;
 pub mod postgres;
 pub mod process;
@@ -42,7 +44,9 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 /// The key of tests.
-pub const KEY: &str = "sk_test_all";
+pub const KEY: &str = "sk_canary-4711_all";
+/// One that may only read.
+pub const READER: &str = "sk_canary-4711_read";
 /// `iss` of the tokens of tests.
 pub const ISSUER: &str = "https://issuer.test";
 
@@ -128,7 +132,7 @@ pub fn settings(database: &str) -> Settings {
         Settings::of(database, Arc::new(StoreMetrics::new(Build { version: "test", revision: "" }).unwrap()));
     settings.api_keys = ApiKeys::new(vec![
         ApiKey::new("tests", KEY, vec![Scope::Read, Scope::Write, Scope::Mint]),
-        ApiKey::new("reader", "sk_test_read", vec![Scope::Read]),
+        ApiKey::new("reader", READER, vec![Scope::Read]),
     ]);
     settings.issuer = Some(signing());
     settings
@@ -159,6 +163,8 @@ impl Running {
 
     /// The same, over TLS: its own client does not speak that, see [`tls`].
     pub async fn start_over(settings: Settings, tls: Option<Arc<rustls::ServerConfig>>) -> Self {
+        canary::listen();
+        canary::is_not_in("the debug output of settings", format!("{settings:?}"));
         let database = settings.database.clone();
         let store = Store::open(settings, Arc::new(SystemClock)).await.unwrap();
         let server = Server::bind(store.clone(), (Ipv4Addr::LOCALHOST, 0).into(), tls).unwrap();
@@ -170,6 +176,10 @@ impl Running {
 
     /// Stops it and waits for its end.
     pub async fn stop(mut self) {
+        if let Some(metrics) = self.api.try_text("/metrics").await {
+            canary::is_not_in("/metrics", metrics);
+        }
+        canary::is_not_in("the log", canary::new_events());
         self.stop.send_replace(true);
         if let Some(served) = self.served.take() {
             served.await.unwrap().unwrap();
@@ -199,6 +209,14 @@ impl Api {
     /// The status of an answer; `None` when there is no whole one.
     pub async fn try_send(&self, method: &str, path: &str, body: Option<Value>) -> Option<u16> {
         Some(self.try_ask(method, path, body).await?.0)
+    }
+
+    /// A page; `None` when there is no whole answer.
+    async fn try_text(&self, path: &str) -> Option<Bytes> {
+        let request = hyper::Request::builder().uri(format!("http://{}{path}", self.address));
+        let asked = self.client.request(request.body(Full::default()).unwrap());
+        let response = tokio::time::timeout(Duration::from_secs(2), asked).await.ok()?.ok()?;
+        Some(response.into_body().collect().await.ok()?.to_bytes())
     }
 
     /// The status and body of an answer; `None` when there is no whole one.
@@ -259,6 +277,8 @@ impl Api {
         let response = self.client.request(request.body(Full::from(body)).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.unwrap().to_bytes();
+        canary::is_not_in("the head of an answer", format!("{:?}", parts.headers));
+        canary::is_not_in("an answer", &bytes);
         let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap() };
         Answer { request: described, status: parts.status.as_u16(), headers: parts.headers, body }
     }

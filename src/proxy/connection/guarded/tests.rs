@@ -21,7 +21,7 @@ fn connection() -> (DuplexStream, GuardedStream) {
     };
     let (client, server) = duplex(1024);
     let progress = Arc::new(Progress::new(std::time::Instant::now()));
-    let bounds = Bounds { head_timeout: TIMEOUT, head_bytes: 2000 };
+    let bounds = Bounds { head_timeout: TIMEOUT, head_bytes: Arc::new(|| 2000) };
     (client, GuardedStream::new(Box::new(server), progress, bounds, meters))
 }
 
@@ -170,6 +170,47 @@ async fn an_http2_connection_stays_for_a_request_and_not_for_a_ping() {
     assert!(answer.try_recv().is_err() && progress.is_leaving());
     sent(&mut client, &mut server, &[&headers]).await;
     assert_eq!((answer.try_recv(), progress.is_leaving()), (Ok(false), false));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_http2_connection_that_is_to_go_has_its_answers_sent_first_for_a_while() {
+    let answer = [&[0, 8, 0, 0, 1, 0, 0, 0, 1][..], &[b'a'; 2048]].concat();
+    for is_read in [true, false] {
+        let (mut client, mut server) = connection();
+        sent(&mut client, &mut server, &[HTTP2_PREFACE]).await;
+        let progress = Arc::clone(&server.progress);
+        let _heir = asked(&progress);
+        let (begun, mut left) = (tokio::time::Instant::now(), &answer[..]);
+        // As the library does it: it reads what there is, and writes then.
+        let gone = poll_fn(|context| {
+            let mut byte = [0; 1];
+            if let Poll::Ready(read) = Pin::new(&mut server).poll_read(context, &mut ReadBuf::new(&mut byte)) {
+                return Poll::Ready(read.unwrap_err().kind());
+            }
+            while !left.is_empty() {
+                let written = ready!(Pin::new(&mut server).poll_write(context, left)).unwrap();
+                left = &left[written..];
+            }
+            ready!(Pin::new(&mut server).poll_flush(context)).unwrap();
+            Poll::Pending
+        });
+        let read = async {
+            let mut read = Vec::new();
+            if is_read {
+                client.read_to_end(&mut read).await.unwrap();
+            }
+            read
+        };
+        let (gone, read) = tokio::join!(gone, read);
+        assert_eq!((gone, server.meters.made_room.get()), (io::ErrorKind::ConnectionAborted, 1));
+        if is_read {
+            assert!(begun.elapsed() < LINGER);
+            assert_eq!(read[..answer.len()], answer);
+            assert_eq!(read[answer.len()..], [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NO_ERROR]);
+        } else {
+            assert!((LINGER..LINGER * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,153 +2,34 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
-mod support;
+#[allow(dead_code, reason = "each test file uses its part")]
+#[path = "../support/canary.rs"]
+mod canary;
+#[allow(dead_code, reason = "each test file uses its part")]
+#[path = "../support/clock.rs"]
+mod clock;
+mod order;
+mod setup;
+#[allow(dead_code, reason = "each test file uses its part")]
+#[path = "../support/tokens.rs"]
+mod tokens;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use portcullis::app;
-use portcullis::config::{self, Environment};
 use portcullis::domain::{
-    Clock, Denial, DenyReason, Epoch, MembershipId, PermissionSlug, Principal, ResourceRef, Revision, TokenFault,
-    UnixSeconds,
+    Clock, DenyReason, MembershipId, PermissionSlug, Principal, ResourceRef, Revision, TokenFault, UnixSeconds,
 };
 use portcullis::gate::explain::ExplainRequest;
-use portcullis::gate::{Gate, RequestView, Rules, Tokens, Trace, Verdict};
-use portcullis::live::{Settings, World};
-use portcullis::rules::{self, Context};
+use portcullis::gate::{InForce, Tokens, Trace, Verdict};
+use portcullis::live::World;
 use portcullis::source::{Check, SourceError};
-use portcullis::telemetry::Metrics;
-use portcullis::token::{self, JwtVerifier, KeySets, TokenError, TokenVerifier, Verified};
-use portcullis::wire::{self, Revocation, RevocationKind};
-use portcullis::yaml;
-use support::clock::TestClock;
-use support::tokens::{ISSUER, key_set};
-use support::{COMPANY, TokenCase, alice};
+use portcullis::token::{TokenError, TokenVerifier, Verified};
+use portcullis::wire::{Revocation, RevocationKind};
 
-struct NoEnvironment;
-
-impl Environment for NoEnvironment {
-    fn variable(&self, _: &str) -> Option<String> {
-        None
-    }
-}
-
-/// A gate with the keys of the tests, and the facts of the company once they are installed.
-struct Setup {
-    gate: Gate,
-    world: Arc<World>,
-    clock: Arc<TestClock>,
-    metrics: Arc<Metrics>,
-}
-
-const FIRST: Revision = Revision { epoch: Epoch(7), seq: 1 };
-
-fn rules_of(routes: &str, metrics: &Metrics) -> Rules {
-    let node = yaml::parse("rules", routes, None).unwrap();
-    let (upstreams, issuers, methods, own_headers) = (&[], &[], &[], &[]);
-    let max_staleness = Duration::from_secs(300);
-    let context = Context { upstreams, issuers, facts: true, max_staleness, methods, own_headers };
-    Rules::new(rules::compile(node.items(), None, &context).unwrap(), &[], Vec::new(), metrics)
-}
-
-async fn tokens_of_the_tests(metrics: &Metrics) -> Tokens {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("jwks.json"), key_set()).unwrap();
-    let text = format!(
-        "version: 1\nlisten: [{{address: \"127.0.0.1:0\"}}]\nupstreams: {{app: {{servers: [\"127.0.0.1:1\"]}}}}\n\
-         tokens: [{{name: test, issuer: \"{ISSUER}\", audience: none, required_claims: [sid], jwks_file: jwks.json, \
-         algorithms: [ES256]}}]\nroutes: [{{id: any, match: {{path: /}}, public: true}}]\n"
-    );
-    let settings = config::parse("gate.yaml", &text, folder.path(), &NoEnvironment).unwrap().tokens;
-    let meters = token::Meters {
-        cache_hits: metrics.token_cache.hit.clone(),
-        cache_misses: metrics.token_cache.miss.clone(),
-        refreshed: metrics.jwks_refresh.clone(),
-    };
-    let keys = Arc::new(KeySets::new(&settings, meters));
-    keys.refresh().await.unwrap();
-    assert!(keys.ready(), "{:?}", keys.status());
-    let sources = settings.sources();
-    Tokens { verifier: Box::new(JwtVerifier::new(keys.clone())), keys, settings, sources }
-}
-
-impl Setup {
-    async fn new(routes: &str) -> Self {
-        let metrics = Arc::new(app::metrics().unwrap());
-        let clock = Arc::new(TestClock::default());
-        let (world, _) = World::new(Settings::default(), clock.clone(), metrics.clone(), Box::new(|_| {}));
-        let world = Arc::new(world);
-        let tokens = tokens_of_the_tests(&metrics).await;
-        let gate = Gate::new(rules_of(routes, &metrics), tokens, world.clone(), clock.clone(), metrics.clone());
-        Self { gate, world, clock, metrics }
-    }
-
-    /// The same with the facts of the company in force.
-    async fn with_facts(routes: &str) -> Self {
-        let setup = Self::new(routes).await;
-        setup.install(FIRST);
-        setup.world.prove(setup.clock.uptime());
-        setup
-    }
-
-    fn install(&self, revision: Revision) {
-        let company = yaml::parse("facts.yaml", COMPANY, None).unwrap();
-        let facts = wire::Facts::read(&company, &|_| panic!("no model file")).unwrap();
-        self.world.install_all(revision, &facts.catalog, facts.organizations).unwrap();
-    }
-
-    async fn check(&self, asked: &Asked) -> Result<(), DenyReason> {
-        self.check_on(asked, &mut Trace::default()).await
-    }
-
-    async fn check_on(&self, asked: &Asked, trace: &mut Trace) -> Result<(), DenyReason> {
-        match self.gate.check(&asked.view(), trace).await {
-            Verdict::Forward(_) => Ok(()),
-            Verdict::Refuse(Denial { reason, .. }) => Err(reason),
-            Verdict::ReadBody { .. } => panic!("the body is asked for"),
-        }
-    }
-}
-
-/// A request.
-#[derive(Clone)]
-struct Asked {
-    method: Method,
-    target: &'static str,
-    headers: HeaderMap,
-    body: Option<&'static [u8]>,
-}
-
-fn asked(method: &str, target: &'static str) -> Asked {
-    Asked { method: method.parse().unwrap(), target, headers: HeaderMap::new(), body: None }
-}
-
-impl Asked {
-    fn field(mut self, name: &'static str, value: &str) -> Self {
-        self.headers.append(HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
-        self
-    }
-
-    fn with(self, token: &TokenCase) -> Self {
-        self.field("authorization", &format!("Bearer {}", token.sign()))
-    }
-
-    fn view(&self) -> RequestView<'_> {
-        RequestView {
-            method: &self.method,
-            target: self.target.as_bytes(),
-            is_absolute: false,
-            host: "app.test",
-            headers: &self.headers,
-            is_upgrade: self.headers.contains_key(http::header::UPGRADE),
-            body: self.body,
-            is_confirmed: false,
-        }
-    }
-}
+use self::clock::TestClock;
+use self::setup::{Asked, FIRST, Setup, asked, rules_of, tokens_of_the_tests};
+use self::tokens::alice;
 
 /// Alice's session, ended now.
 fn revoke(world: &World, clock: &TestClock) {
@@ -344,7 +225,8 @@ async fn h5_a_request_with_a_body_is_judged_to_its_end_by_what_it_began_with() {
     let first = setup.gate.check(&moving(None).view(), &mut trace).await;
     assert!(matches!(first, Verdict::ReadBody { .. }));
     let others = "- {id: other, match: {path: /other}, public: true}\n- {id: hidden, match: {path: /h}, public: true, conceal: true}";
-    setup.gate.replace(rules_of(others, &setup.metrics), tokens_of_the_tests(&setup.metrics).await);
+    let tokens = tokens_of_the_tests(&setup.metrics).await;
+    setup.gate.replace(InForce::new(rules_of(others, &setup.metrics), tokens));
     let second = setup.check_on(&moving(Some(br#"{"project": "42"}"#)), &mut trace).await;
     assert_eq!((second, trace.route_id()), (Ok(()), Some("move")));
     assert_eq!(setup.check(&moving(Some(br#"{"project": "42"}"#))).await, Err(DenyReason::NoRoute));
@@ -386,16 +268,15 @@ fn h5_rules_and_tokens_are_replaced_together() {
         let routes = format!("- {{id: {name}, match: {{path: /a}}, authenticated: true}}");
         let sources = settings.sources();
         let tokens = Tokens { verifier: Box::new(Says(name)), keys: keys.clone(), settings: settings.clone(), sources };
-        (rules_of(&routes, &setup.metrics), tokens)
+        InForce::new(rules_of(&routes, &setup.metrics), tokens)
     };
-    let (rules, tokens) = generation("one");
-    setup.gate.replace(rules, tokens);
+    setup.gate.replace(generation("one"));
     let generations: Vec<_> = (0..5_000).map(|n| generation(if n % 2 == 0 { "one" } else { "two" })).collect();
     let over = Mutex::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            for (rules, tokens) in generations {
-                setup.gate.replace(rules, tokens);
+            for generation in generations {
+                setup.gate.replace(generation);
             }
             *over.lock().unwrap() = true;
         });
