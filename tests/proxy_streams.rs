@@ -538,7 +538,9 @@ fn a_stop_lets_what_was_begun_finish() {
         may_go_on.lock().unwrap().recv_timeout(PATIENCE).unwrap();
         stream.write_all(b"last").is_ok()
     });
-    let mut system = System::with(ROUTES).upstream(upstream).limits("{shutdown_timeout: 60s}").start();
+    // Neither ends while this test takes its time.
+    let (patient, limits) = ("connect_timeout: 1s, read_timeout: 60s", "{shutdown_timeout: 60s}");
+    let mut system = System::with(ROUTES).upstream(upstream).upstream_options(patient).limits(limits).start();
     let mut connection = system.connect();
     connection.send(system.get("/open").bytes());
     has_begun.recv_timeout(PATIENCE).unwrap();

@@ -181,8 +181,8 @@ impl GuardedStream {
         self.arriving.take(received, (self.bounds.head_bytes)()).then_some(()).ok_or(Refusal::HeadTooLarge)
     }
 
-    /// Of a connection that is to go: the answers that it was given have left, or are not taken. The HTTP/2 library writes what it has after it
-    /// has read what there is, so it has another turn.
+    /// Of a connection that is to go: the answers that it was given have left, or are not taken in time, where another waits. The HTTP/2
+    /// library writes what it has after it has read what there is, so it has another turn.
     fn poll_answers_sent(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.head != Head::Frames {
             return Poll::Ready(());
@@ -193,6 +193,7 @@ impl GuardedStream {
             return Poll::Pending;
         }
         match &mut self.deadline {
+            Some(_) if self.is_unsent && self.progress.is_ending() => Poll::Pending,
             Some(deadline) if self.is_unsent => deadline.as_mut().poll(context),
             _ => Poll::Ready(()),
         }

@@ -172,45 +172,53 @@ async fn an_http2_connection_stays_for_a_request_and_not_for_a_ping() {
     assert_eq!((answer.try_recv(), progress.is_leaving()), (Ok(false), false));
 }
 
+/// Does what the HTTP/2 library does with `answer`, until the connection is over: reads what there is, and writes then.
+async fn written(server: &mut GuardedStream, mut answer: &[u8]) -> io::ErrorKind {
+    poll_fn(|context| {
+        let mut byte = [0; 1];
+        if let Poll::Ready(read) = Pin::new(&mut *server).poll_read(context, &mut ReadBuf::new(&mut byte)) {
+            return Poll::Ready(read.unwrap_err().kind());
+        }
+        while !answer.is_empty() {
+            let written = ready!(Pin::new(&mut *server).poll_write(context, answer)).unwrap();
+            answer = &answer[written..];
+        }
+        ready!(Pin::new(&mut *server).poll_flush(context)).unwrap();
+        Poll::Pending
+    })
+    .await
+}
+
 #[tokio::test(start_paused = true)]
-async fn an_http2_connection_that_is_to_go_has_its_answers_sent_first_for_a_while() {
+async fn an_http2_connection_that_is_to_go_has_its_answers_sent_first() {
     let answer = [&[0, 8, 0, 0, 1, 0, 0, 0, 1][..], &[b'a'; 2048]].concat();
-    for is_read in [true, false] {
+    for is_for_another in [true, false] {
         let (mut client, mut server) = connection();
         sent(&mut client, &mut server, &[HTTP2_PREFACE]).await;
         let progress = Arc::clone(&server.progress);
-        let _heir = asked(&progress);
-        let (begun, mut left) = (tokio::time::Instant::now(), &answer[..]);
-        // As the library does it: it reads what there is, and writes then.
-        let gone = poll_fn(|context| {
-            let mut byte = [0; 1];
-            if let Poll::Ready(read) = Pin::new(&mut server).poll_read(context, &mut ReadBuf::new(&mut byte)) {
-                return Poll::Ready(read.unwrap_err().kind());
-            }
-            while !left.is_empty() {
-                let written = ready!(Pin::new(&mut server).poll_write(context, left)).unwrap();
-                left = &left[written..];
-            }
-            ready!(Pin::new(&mut server).poll_flush(context)).unwrap();
-            Poll::Pending
-        });
-        let read = async {
-            let mut read = Vec::new();
-            if is_read {
-                client.read_to_end(&mut read).await.unwrap();
-            }
-            read
-        };
-        let (gone, read) = tokio::join!(gone, read);
-        assert_eq!((gone, server.meters.made_room.get()), (io::ErrorKind::ConnectionAborted, 1));
-        if is_read {
-            assert!(begun.elapsed() < LINGER);
-            assert_eq!(read[..answer.len()], answer);
-            assert_eq!(read[answer.len()..], [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NO_ERROR]);
-        } else {
-            assert!((LINGER..LINGER * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        let _heir = is_for_another.then(|| asked(&progress));
+        if !is_for_another {
+            progress.end();
         }
+        let begun = tokio::time::Instant::now();
+        let mut read = Vec::new();
+        let (gone, _) = tokio::join!(written(&mut server, &answer), client.read_to_end(&mut read));
+        assert_eq!(gone, io::ErrorKind::ConnectionAborted);
+        assert!(begun.elapsed() < LINGER);
+        assert_eq!(read[..answer.len()], answer);
+        assert_eq!(read[answer.len()..], [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NO_ERROR]);
     }
+    // A client that does not read keeps another waiting for a while. At the end nobody waits.
+    let (mut client, mut server) = connection();
+    sent(&mut client, &mut server, &[HTTP2_PREFACE]).await;
+    let progress = Arc::clone(&server.progress);
+    let (begun, _heir) = (tokio::time::Instant::now(), asked(&progress));
+    assert_eq!(written(&mut server, &answer).await, io::ErrorKind::ConnectionAborted);
+    assert!((LINGER..LINGER * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    let (mut client, mut server) = connection();
+    sent(&mut client, &mut server, &[HTTP2_PREFACE]).await;
+    server.progress.end();
+    tokio::time::timeout(LINGER * 60, written(&mut server, &answer)).await.unwrap_err();
 }
 
 #[tokio::test(start_paused = true)]
