@@ -12,6 +12,7 @@
     clippy::zombie_processes,
     reason = "a test fails by panicking, says what it skipped, and ends with its process"
 )]
+#![allow(clippy::duplicate_mod, reason = "the sidecar and the store are tested together here, each with its helpers")]
 
 #[path = "../store/support/mod.rs"]
 mod api;
