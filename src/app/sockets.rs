@@ -97,7 +97,7 @@ mod tests {
         let addresses = wanted.bring(vec![unwanted, old], &held).unwrap();
         assert_eq!(addresses[1], inherited);
         let found = |sockets: Vec<Socket>| sockets.iter().map(|socket| socket.address().unwrap()).collect::<Vec<_>>();
-        assert_eq!(found(one.await.unwrap()), [inherited.clone()]);
+        assert_eq!(found(one.await.unwrap()), std::slice::from_ref(&inherited));
         assert_eq!(found(others.await.unwrap()), [addresses[2].clone(), addresses[0].clone()]);
         gone.bind().unwrap();
         inherited.bind().unwrap_err();

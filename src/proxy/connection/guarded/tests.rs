@@ -123,11 +123,13 @@ async fn who_is_at_work_makes_no_room_and_goes_after_that_at_the_end() {
 async fn who_is_idle_goes_when_asked_to() {
     let (_client, mut server) = connection();
     let progress = Arc::clone(&server.progress);
+    let mut answer = None;
     let told = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        asked(&progress)
+        answer = Some(asked(&progress));
     };
-    let (gone, mut answer) = tokio::join!(tokio::time::timeout(Duration::from_secs(2), server.read_u8()), told);
+    let (gone, ()) = tokio::join!(tokio::time::timeout(Duration::from_secs(2), server.read_u8()), told);
+    let mut answer = answer.unwrap();
     assert_eq!(gone.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
     assert_eq!(server.meters.made_room.get(), 1);
     assert_eq!(answer.try_recv(), Err(oneshot::error::TryRecvError::Empty), "its place is not free yet");
