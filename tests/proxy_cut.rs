@@ -267,7 +267,8 @@ fn of_a_client_that_leaves_while_it_is_cut_one_thing_is_told() {
     system.clock.advance(4000);
     for client in clients {
         drop(client);
-        std::thread::sleep(Duration::from_millis(1));
+        // Something that takes a moment, so that they leave one after the other.
+        system.metric("portcullis_streams_open");
     }
     wait_until("all have ended", || system.metric("portcullis_streams_open") == 0.0);
 }
