@@ -251,6 +251,28 @@ fn a_stream_ends_when_its_facts_become_stale_unless_the_route_serves_those() {
     assert!(patient.gets_cut() < SOON);
 }
 
+/// Every request has one line in the decision log, which the end of each test looks at.
+#[test]
+fn of_a_client_that_leaves_while_it_is_cut_one_thing_is_told() {
+    let system = with_events().start();
+    let token = alice().lifetime(3600).sign();
+    let opened = |_| {
+        let mut connection = system.connect();
+        connection.send(system.get("/me").with(&token).bytes());
+        connection
+    };
+    let clients: Vec<_> = (0..200).map(opened).collect();
+    system.until("all are watched", |system| system.metric("portcullis_streams_open") == 200.0);
+    system.upstream.take();
+    system.clock.advance(4000);
+    for client in clients {
+        drop(client);
+        // Something that takes a moment, so that they leave one after the other.
+        system.metric("portcullis_streams_open");
+    }
+    wait_until("all have ended", || system.metric("portcullis_streams_open") == 0.0);
+}
+
 #[test]
 fn a_stream_ends_when_new_rules_no_longer_permit_it() {
     let system = with_events().start();

@@ -8,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -56,6 +56,8 @@ pub(super) struct Exchange {
     pub(super) started: Instant,
     /// What the upstream has answered; 0 = nothing yet.
     answered: AtomicU16,
+    /// Whether its end was told.
+    is_told: AtomicBool,
 }
 
 /// A request that outlives the view of it.
@@ -113,7 +115,15 @@ impl Exchange {
     ) -> Self {
         // It was about the moment of the request, and has been answered.
         request.headers.remove(MIN_REVISION);
-        Self { request, trace, request_id, client, started, answered: AtomicU16::new(0) }
+        Self {
+            request,
+            trace,
+            request_id,
+            client,
+            started,
+            answered: AtomicU16::new(0),
+            is_told: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn request(&self) -> RequestView<'_> {
@@ -129,6 +139,16 @@ impl Exchange {
     pub(super) fn status(&self) -> u16 {
         self.answered.load(Ordering::Relaxed)
     }
+
+    /// Whether its end is to be told by whoever asks: who asks first. It may end by itself in the moment that it is cut.
+    pub(super) fn tell(&self) -> bool {
+        !self.is_told.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// Whether the end of the request that this task is about is to be told: it was not permitted, or nobody has told that it was cut.
+pub(super) fn tell() -> bool {
+    CURRENT.try_with(|current| current.get().is_none_or(|exchange| exchange.tell())).unwrap_or(true)
 }
 
 /// Leaves a permitted exchange where the task that runs it finds it. `false`: nobody would cut it, so it must not go on.

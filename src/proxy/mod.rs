@@ -378,9 +378,11 @@ impl ProxyHttp for Sidecar {
 
     async fn logging(&self, session: &mut Session, _: Option<&Error>, passage: &mut Passage) {
         let duration = passage.started.elapsed();
-        let outcome = Self::outcome(passage);
-        passage.trace.meter(|meter| meter.record(outcome, duration));
-        self.log.record(outcome, passage.trace.is_detailed(), || entry(session, passage, outcome, duration));
+        if exchange::tell() {
+            let outcome = Self::outcome(passage);
+            passage.trace.meter(|meter| meter.record(outcome, duration));
+            self.log.record(outcome, passage.trace.is_detailed(), || entry(session, passage, outcome, duration));
+        }
         connection::request_done(session);
     }
 }

@@ -272,10 +272,12 @@ impl Streams {
     fn cut(&self, number: u64, why: Cut, detail: Option<&str>) {
         let Some(stream) = self.leave(number) else { return };
         let exchange = &*stream.exchange;
-        let (outcome, duration) = (Outcome::Cut(why), exchange.started.elapsed());
-        self.metrics.streams.cut(why);
-        exchange.trace.meter(|meter| meter.record(outcome, duration));
-        self.log.record(outcome, true, || entry(exchange, outcome, detail, duration));
+        if exchange.tell() {
+            let (outcome, duration) = (Outcome::Cut(why), exchange.started.elapsed());
+            self.metrics.streams.cut(why);
+            exchange.trace.meter(|meter| meter.record(outcome, duration));
+            self.log.record(outcome, true, || entry(exchange, outcome, detail, duration));
+        }
         // Whoever waits for this may have ended meanwhile.
         let _ = stream.cut.send(());
     }
