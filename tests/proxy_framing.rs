@@ -294,9 +294,9 @@ fn row_31_interim_answers_nobody_asked_for_open_no_tunnel() {
     for code in ["100", "102", "103", "many", "101", "199"] {
         for _ in 0..2 {
             let mut connection = system.connect();
-            connection.send(system.get(&format!("/open/{code}")).bytes());
-            // What would be a second request, were this no tunnel; and bytes to the upstream, were it one.
-            connection.send(BEHIND);
+            // What would be a second request, were this no tunnel; and bytes to the upstream, were it one. At once: what comes while the
+            // first is served already is an error of the client.
+            connection.send([system.get(&format!("/open/{code}")).bytes().as_slice(), BEHIND.as_bytes()].concat());
             let mut last = None;
             while let Some(answer) = next(&mut connection) {
                 assert_ne!(answer, 101, "{code}: a tunnel");
