@@ -5,9 +5,6 @@
 //!   A web page that a person on this machine visits must not reach it: the `Host` is checked, and bodies have to be JSON.
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -18,15 +15,20 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::gate::explain::ExplainRequest;
 use crate::gate::{Gate, WhoRequest};
 use crate::live::World;
+use crate::socket::Address;
+use crate::socket::pages::Pages;
 use crate::telemetry::Metrics;
 use crate::yaml::Secret;
 
 /// Bytes that a question may have.
 const BODY_LIMIT: usize = 256 * 1024;
+/// Connections open at once on each listener: whoever floods one takes so many descriptors from the proxy, and no more.
+const MOST_CONNECTIONS: usize = 64;
 
 /// Where the admin listener is, and who may use it.
 #[derive(Debug, Clone)]
@@ -35,15 +37,6 @@ pub struct Settings {
     pub address: Address,
     /// What callers must show; `None` = nothing.
     pub token: Option<Secret>,
-}
-
-/// Where the admin listener is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Address {
-    /// A socket address.
-    Tcp(SocketAddr),
-    /// A Unix socket, for its owner only.
-    Unix(PathBuf),
 }
 
 /// What the listeners show and do.
@@ -62,23 +55,19 @@ pub struct Admin {
     pub configuration: Box<dyn Fn() -> Option<Value> + Send + Sync>,
     /// What callers of the admin listener must show.
     pub token: Option<Secret>,
+    /// Whether this sidecar is about to end.
+    pub stopping: watch::Receiver<bool>,
 }
 
 impl Admin {
-    /// Binds `address` for `/live`, `/ready`, `/metrics`.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn listen_for_status(self: &Arc<Self>, address: SocketAddr) -> std::io::Result<Listener> {
-        Ok(Listener { bound: Address::Tcp(address).bind()?, pages: self.status() })
+    /// The pages for probes and Prometheus.
+    pub fn status_pages(self: &Arc<Self>) -> Pages {
+        Pages { router: self.status(), tls: None, connections: MOST_CONNECTIONS }
     }
 
-    /// Binds `address` for the rest; and the status pages too when `with_status`.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn listen_for_admin(self: &Arc<Self>, address: &Address, with_status: bool) -> std::io::Result<Listener> {
-        Ok(Listener { bound: address.bind()?, pages: self.admin(with_status) })
+    /// The rest; and the status pages too when `with_status`.
+    pub fn admin_pages(self: &Arc<Self>, with_status: bool) -> Pages {
+        Pages { router: self.admin(with_status), tls: None, connections: MOST_CONNECTIONS }
     }
 
     fn status(self: &Arc<Self>) -> Router {
@@ -103,8 +92,11 @@ impl Admin {
     }
 
     /// Why this sidecar is not ready; empty when it is.
-    fn missing(&self) -> Vec<Value> {
+    pub fn missing(&self) -> Vec<Value> {
         let mut missing = Vec::new();
+        if *self.stopping.borrow() {
+            missing.push(json!({"stopping": true}));
+        }
         for status in self.gate.keys().status() {
             if status.keys == 0 {
                 missing.push(json!({"waiting_for": "keys", "issuer": status.issuer, "error": status.error}));
@@ -208,86 +200,6 @@ fn answer<T: Serialize, E: fmt::Display>(result: Result<T, E>) -> Response {
 fn problem(status: StatusCode, code: &str, detail: &str) -> Response {
     let body = json!({"status": status.as_u16(), "code": code, "detail": detail});
     (status, [(header::CONTENT_TYPE, "application/problem+json")], body.to_string()).into_response()
-}
-
-/// A socket that is listened on.
-enum Bound {
-    Tcp(std::net::TcpListener),
-    Unix(std::os::unix::net::UnixListener),
-}
-
-impl Address {
-    /// Binds the address; a Unix socket left over by an earlier process is replaced, and is for its owner only.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn bind(&self) -> std::io::Result<Bound> {
-        match self {
-            Self::Tcp(address) => {
-                let listener = std::net::TcpListener::bind(address)?;
-                listener.set_nonblocking(true)?;
-                Ok(Bound::Tcp(listener))
-            }
-            Self::Unix(path) => {
-                match std::fs::remove_file(path) {
-                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-                    _ => {}
-                }
-                let listener = std::os::unix::net::UnixListener::bind(path)?;
-                std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
-                listener.set_nonblocking(true)?;
-                Ok(Bound::Unix(listener))
-            }
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
-    }
-}
-
-/// A bound socket and the pages to serve there.
-pub struct Listener {
-    bound: Bound,
-    pages: Router,
-}
-
-impl Listener {
-    /// Where it is; `None` for a Unix socket.
-    pub fn address(&self) -> Option<SocketAddr> {
-        match &self.bound {
-            Bound::Tcp(listener) => listener.local_addr().ok(),
-            Bound::Unix(_) => None,
-        }
-    }
-
-    /// Serves until `stop` turns true.
-    ///
-    /// # Errors
-    /// What the system says when the socket cannot be used.
-    pub async fn serve(self, mut stop: tokio::sync::watch::Receiver<bool>) -> std::io::Result<()> {
-        let stopped = async move {
-            // An error means that nobody can stop us any more; then we do not stop.
-            if stop.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-        };
-        match self.bound {
-            Bound::Tcp(listener) => {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                axum::serve(listener, self.pages).with_graceful_shutdown(stopped).await
-            }
-            Bound::Unix(listener) => {
-                let listener = tokio::net::UnixListener::from_std(listener)?;
-                axum::serve(listener, self.pages).with_graceful_shutdown(stopped).await
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -6,49 +6,64 @@
 //! upkeep      keys, facts, signals: on a thread of its own, so that a flood of requests does not starve them
 //! status      live, ready, metrics, explain, world
 //!
-//! stop:       a signal, or Stop::now -> listeners close -> requests in flight finish, at most `shutdown_timeout` -> the end
+//! stop:       a signal, or Stop::now -> listeners close -> connections get their last answer, requests in flight finish, at most
+//!             `shutdown_timeout` -> the end
 //! ```
 
+mod descriptors;
 mod feeding;
 mod lookouts;
 pub mod offline;
 mod reload;
+mod sockets;
+mod stopping;
 pub mod store;
+mod successor;
+mod takeover;
 mod upkeep;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use pingora::server::configuration::ServerConf;
-use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::server::{RunArgs, Server, ShutdownWatch};
 use pingora::services::background::{BackgroundService, GenBackgroundService};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
+use self::descriptors::{Room, TooFew};
 use self::feeding::Feeding;
 use self::lookouts::Lookouts;
 use self::reload::Reloader;
+use self::sockets::{Held, Wanted};
+use self::stopping::{Drain, Interruption};
+use self::successor::Successor;
 use self::upkeep::Upkeep;
-use crate::admin::{self, Admin};
+use crate::admin::Admin;
 use crate::config::{Facts, Origin, Sidecar, Store};
 use crate::domain::{Clock, OrganizationId, UnixSeconds};
 use crate::gate::{Gate, InForce, Rules, Tokens};
 use crate::live::{self, Orders, World};
-use crate::proxy::connection::{ConnectionMeters, Entrance, OpenConnections};
-use crate::proxy::listen::{BindError, Bound, Doorway, http_proxy};
+use crate::proxy::accept::Doorway;
+use crate::proxy::connection::{Bounds, ConnectionMeters, Entrance, OpenConnections};
+use crate::proxy::listen::http_proxy;
+use crate::proxy::load::Load;
 use crate::proxy::streams::Streams;
 use crate::proxy::upstream::UpstreamSettings;
 use crate::proxy::{self, Terms};
+use crate::socket::pages::Pages;
+use crate::socket::{Address, BindError, Socket};
 use crate::source::workos::HostedError;
 use crate::telemetry::{Build, DecisionLog, Metrics, MetricsError, RefusedConnection, Sink};
 use crate::token::{self, Cached, JwtVerifier, KeySets, Meters};
+
+pub use self::stopping::Stop;
+pub use self::successor::Failure;
+pub use self::takeover::TakeoverError;
 
 /// The clock of the machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -79,24 +94,18 @@ impl Clock for SystemClock {
     }
 }
 
-/// The longest that the end waits for facts to be written to disk.
-const LAST_WRITE: Duration = Duration::from_secs(10);
-
 /// Why a sidecar cannot be built.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// An address is taken, or not ours.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// An admin or status address is taken, or not ours.
-    #[error("cannot listen on `{address}`")]
-    BindAdmin {
-        /// Where.
-        address: String,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
+    /// It should take the place of another process, and does not know where they meet.
+    #[error("`--upgrade` needs `upgrade: {{socket: PATH}}` in the configuration")]
+    NowhereToMeet,
+    /// Nobody could be served.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The metrics contradict each other.
     #[error(transparent)]
     Metrics(#[from] MetricsError),
@@ -132,24 +141,27 @@ pub struct Addresses {
     pub admin: Option<SocketAddr>,
 }
 
-/// A sidecar, ready to run: every socket is bound.
+impl Addresses {
+    /// `all` of them: first those of the listeners, then the ones with the numbers of status and admin.
+    fn of(all: &[Address], (status, admin): (Option<usize>, Option<usize>)) -> Self {
+        let tcp = |address: &Address| match address {
+            Address::Tcp(address) => Some(*address),
+            Address::Unix(_) => None,
+        };
+        let at = |number: Option<usize>| all.get(number?).and_then(tcp);
+        let listeners = all.iter().take(status.or(admin).unwrap_or(all.len()));
+        Self { listeners: listeners.filter_map(tcp).collect(), status: at(status), admin: at(admin) }
+    }
+}
+
+/// A sidecar, ready to run: every socket is bound, or will be handed over.
 pub struct App {
     server: Server,
     addresses: Addresses,
     world: Arc<World>,
     stop: Stop,
     drain: Drain,
-}
-
-/// Stops a running sidecar from elsewhere in the process.
-#[derive(Debug, Clone)]
-pub struct Stop(watch::Sender<bool>);
-
-impl Stop {
-    /// Lets requests in flight finish, then ends.
-    pub fn now(&self) {
-        self.0.send_replace(true);
-    }
+    failure: Failure,
 }
 
 impl App {
@@ -164,10 +176,39 @@ impl App {
         metrics: Arc<Metrics>,
         sink: Sink,
     ) -> Result<Self, AppError> {
+        Self::assemble(config, file, clock, metrics, sink, false)
+    }
+
+    /// The same for one that gets its sockets from the process whose place it takes, once it is ready.
+    ///
+    /// # Errors
+    /// [`AppError`]; nothing was started.
+    pub fn build_successor(
+        config: Sidecar,
+        file: Option<PathBuf>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        sink: Sink,
+    ) -> Result<Self, AppError> {
+        Self::assemble(config, file, clock, metrics, sink, true)
+    }
+
+    fn assemble(
+        config: Sidecar,
+        file: Option<PathBuf>,
+        clock: Arc<dyn Clock>,
+        metrics: Arc<Metrics>,
+        sink: Sink,
+        is_successor: bool,
+    ) -> Result<Self, AppError> {
         // Before Pingora installs its own choice.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let reload = reload::Beginning::of(&config);
-        let bound = config.listeners.into_iter().map(|listener| listener.bind()).collect::<Result<Vec<_>, _>>()?;
+        let mut wanted = Wanted::default();
+        let mut listeners = Vec::new();
+        for listener in config.listeners {
+            listeners.push((wanted.note(listener.resolve()?), listener));
+        }
         let (world, orders, released) = world(&config.facts, &clock, &metrics);
         let keys = Arc::new(KeySets::new(&config.tokens, token_meters(&metrics)));
         let tokens = tokens(&config.tokens, config.token_cache_bytes, &keys, &metrics);
@@ -184,17 +225,20 @@ impl App {
         let reloader = Arc::new(reloader);
 
         let log = Arc::new(DecisionLog::new(&config.log, sink));
-        let open = OpenConnections::new(config.limits.connections);
-        let stop = Stop(watch::Sender::new(false));
+        let (limits, descriptors) = (config.limits, descriptors::raise());
+        let requests = limits.requests.unwrap_or(limits.connections);
+        let room = Room::within(descriptors, Room { connections: limits.connections, requests })?;
+        let open = OpenConnections::new(room.connections);
+        let load = Load::new(room.requests, limits.memory, Arc::clone(&open), Arc::clone(&gate));
+        let stop = Stop::new();
+        let [end, stopping] = [(); 2].map(|()| watch::Sender::new(false));
         let threads = config.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        let mut server = Server::new_with_opt_and_conf(None, server_conf(threads));
+        let mut server = Server::new_with_opt_and_conf(None, server_conf(threads, descriptors::kept(descriptors)));
         let conf = Arc::clone(&server.configuration);
         server.bootstrap();
 
         let lookouts = Arc::new(Lookouts::new(Arc::clone(&gate)));
         server.add_service(GenBackgroundService::new("upstreams".to_owned(), lookouts));
-        let mut addresses =
-            Addresses { listeners: bound.iter().map(Bound::address).collect(), status: None, admin: None };
         let between_questions = config.facts.shortest_life();
         let streams = Streams::new(
             Arc::clone(&gate),
@@ -204,31 +248,37 @@ impl App {
             between_questions,
         );
         server.add_service(GenBackgroundService::new("streams".to_owned(), Arc::clone(&streams)));
-        let sidecar = proxy::Sidecar::new(Arc::clone(&gate), Arc::clone(&metrics), log);
+        server.add_service(GenBackgroundService::new("load".to_owned(), Arc::clone(&load)));
+        let head_bytes = {
+            let gate = Arc::clone(&gate);
+            move || gate.in_force().door().map_or(0, |terms: &Terms| terms.settings.head.head_bytes)
+        };
+        let bounds = Bounds { head_timeout: limits.head_timeout, head_bytes: Arc::new(head_bytes) };
+        let sidecar = proxy::Sidecar::new(Arc::clone(&gate), Arc::clone(&metrics), log, Arc::clone(&load));
         let meters = ConnectionMeters {
             refused: metrics.refused_connections(RefusedConnection::TooMany),
             head_timeouts: metrics.refused_connections(RefusedConnection::HeaderTimeout),
+            heads_too_large: metrics.refused_connections(RefusedConnection::HeadersTooLarge),
+            floods: metrics.refused_connections(RefusedConnection::Flood),
+            made_room: metrics.refused_connections(RefusedConnection::MadeRoom),
             malformed: metrics.refused_connections(RefusedConnection::Malformed),
+            tls: metrics.refused_connections(RefusedConnection::Tls),
         };
-        let (h2c, plain): (Vec<_>, Vec<_>) = bound.into_iter().partition(Bound::h2c);
+        let (h2c, plain): (Vec<_>, Vec<_>) = listeners.into_iter().partition(|(_, listener)| listener.h2c);
         for (name, listeners, is_h2c) in [("proxy", plain, false), ("proxy h2c", h2c, true)] {
             if listeners.is_empty() {
                 continue;
             }
-            let proxy = http_proxy(&conf, sidecar.clone(), is_h2c, config.limits.requests_per_connection);
-            let entrance = Entrance::new(
-                proxy,
-                Arc::clone(&streams),
-                Arc::clone(&open),
-                config.limits.head_timeout,
-                meters.clone(),
-            );
-            server.add_service(Doorway::new(name, entrance, listeners, threads, stop.0.subscribe())?);
+            let proxy = http_proxy(&conf, sidecar.clone(), is_h2c, limits.requests_per_connection);
+            let entrance =
+                Entrance::new(proxy, Arc::clone(&streams), Arc::clone(&open), bounds.clone(), meters.clone());
+            let (numbers, listeners): (Vec<_>, Vec<_>) = listeners.into_iter().unzip();
+            let sockets = wanted.seat(numbers);
+            server.add_service(Doorway::new(name, entrance, listeners, sockets, threads, stop.subscribe())?);
         }
 
         let needs_facts = config.facts.exist();
         let facts = feeding.map(|feeding| feeding.begin(&world, &clock, &metrics, orders, released));
-        let end = watch::Sender::new(false);
         let facts = facts.map(|facts| (facts, end.subscribe()));
         let upkeep = Upkeep::new(facts, Arc::clone(&reloader));
         server.add_service(GenBackgroundService::new("upkeep".to_owned(), Arc::new(upkeep)));
@@ -244,33 +294,59 @@ impl App {
             },
             configuration: Box::new(move || reloader.standing()),
             token: config.admin.as_ref().and_then(|admin| admin.token.clone()),
+            stopping: stopping.subscribe(),
         });
-        let mut listeners = Vec::new();
-        if let Some(address) = config.status {
-            let listener = pages.listen_for_status(address);
-            let listener = listener.map_err(|source| AppError::BindAdmin { address: address.to_string(), source })?;
-            addresses.status = listener.address();
-            listeners.push(listener);
-        }
-        if let Some(settings) = &config.admin {
-            let address = &settings.address;
-            let listener = pages.listen_for_admin(address, config.status.is_none());
-            let listener = listener.map_err(|source| AppError::BindAdmin { address: address.to_string(), source })?;
-            addresses.admin = listener.address();
-            listeners.push(listener);
-        }
-        let status = Status { listeners: Mutex::new(listeners) };
+        let status = config.status.map(|address| (wanted.note(Address::Tcp(address)), pages.status_pages()));
+        let admin =
+            config.admin.map(|settings| (wanted.note(settings.address), pages.admin_pages(config.status.is_none())));
+        let numbers = (status.as_ref().map(|(number, _)| *number), admin.as_ref().map(|(number, _)| *number));
+        let (seats, served_pages) = status.into_iter().chain(admin).unzip();
+        let handed_over = watch::Sender::new(false);
+        let served = Served { pages: served_pages, sockets: wanted.seat(seats), handed_over: handed_over.subscribe() };
+        let status = Status(Mutex::new(Some(served)));
         server.add_service(GenBackgroundService::new("status".to_owned(), Arc::new(status)));
         metrics.on_scrape({
-            let world = Arc::clone(&world);
-            move |_| world.show(clock.uptime())
+            let (world, open) = (Arc::clone(&world), Arc::clone(&open));
+            move |metrics| {
+                world.show(clock.uptime());
+                metrics.load.show(open.count(), load.in_flight());
+            }
         });
 
-        let drain = Drain { stop: stop.clone(), open, timeout: config.limits.shutdown_timeout, end };
-        Ok(Self { server, addresses, world, stop, drain })
+        let (held, failure) = (Arc::new(Held::default()), Failure::default());
+        let addresses = if is_successor {
+            let upgrade = config.upgrade.clone().ok_or(AppError::NowhereToMeet)?;
+            let addresses = Addresses::of(wanted.addresses(), numbers);
+            let successor = Successor {
+                upgrade,
+                pages,
+                wanted: Mutex::new(Some(wanted)),
+                held: Arc::clone(&held),
+                metrics: Arc::clone(&metrics),
+                stop: stop.clone(),
+                failure: failure.clone(),
+            };
+            server.add_service(GenBackgroundService::new("successor".to_owned(), Arc::new(successor)));
+            addresses
+        } else {
+            Addresses::of(&wanted.bring(Vec::new(), &held)?, numbers)
+        };
+        let drain = Drain {
+            stop: stop.clone(),
+            upgrade: config.upgrade,
+            held,
+            handed_over,
+            stopping,
+            metrics,
+            open,
+            lame_duck: limits.lame_duck,
+            timeout: limits.shutdown_timeout,
+            end,
+        };
+        Ok(Self { server, addresses, world, stop, drain, failure })
     }
 
-    /// Where this sidecar can be reached, with the ports that were taken.
+    /// Where this sidecar can be reached, with the ports that were taken; of a successor, where it is going to be.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }
@@ -283,6 +359,11 @@ impl App {
     /// A handle to stop it from elsewhere.
     pub fn stop(&self) -> Stop {
         self.stop.clone()
+    }
+
+    /// Why it ends without having served, known when [`Self::run`] is over.
+    pub fn failure(&self) -> Failure {
+        self.failure.clone()
     }
 
     /// Runs until it is told to stop. Blocks the thread: Pingora builds its own runtimes.
@@ -335,104 +416,41 @@ fn tokens(settings: &token::Settings, cache_bytes: u64, keys: &Arc<KeySets>, met
     }
 }
 
-fn server_conf(threads: usize) -> ServerConf {
+fn server_conf(threads: usize, kept: usize) -> ServerConf {
     ServerConf {
         threads,
         // Our own drain has waited already.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
-        upstream_keepalive_pool_size: 1024,
+        upstream_keepalive_pool_size: kept,
         ..ServerConf::default()
     }
 }
 
 /// The status and admin listeners.
-#[derive(Default)]
-struct Status {
-    listeners: Mutex<Vec<admin::Listener>>,
+struct Status(Mutex<Option<Served>>);
+
+/// What is served, and the sockets it is served on, in the same order.
+struct Served {
+    pages: Vec<Pages>,
+    sockets: oneshot::Receiver<Vec<Socket>>,
+    /// Until then: also while connections end, so that whoever wants to know how that goes is answered.
+    handed_over: watch::Receiver<bool>,
 }
 
 #[async_trait]
 impl BackgroundService for Status {
-    async fn start(&self, shutdown: ShutdownWatch) {
-        let listeners = std::mem::take(&mut *self.listeners.lock());
-        let served = listeners.into_iter().map(|listener| listener.serve(shutdown.clone()));
+    async fn start(&self, _: ShutdownWatch) {
+        let Some(Served { pages, sockets, handed_over }) = self.0.lock().take() else { return };
+        let Ok(sockets) = sockets.await else { return };
+        let served = pages.into_iter().zip(sockets).map(|(pages, socket)| {
+            let mut handed_over = handed_over.clone();
+            pages.serve(socket, async move { _ = handed_over.wait_for(|handed_over| *handed_over).await })
+        });
         for result in futures_util::future::join_all(served).await {
             if let Err(error) = result {
                 tracing::error!(%error, "status listener failed");
             }
-        }
-    }
-}
-
-/// What Pingora waits for: a reason to stop, and then the end of the last request, and of what keeps the facts.
-struct Drain {
-    stop: Stop,
-    open: Arc<OpenConnections>,
-    timeout: Duration,
-    end: watch::Sender<bool>,
-}
-
-#[async_trait]
-impl ShutdownSignalWatch for Drain {
-    async fn recv(&self) -> ShutdownSignal {
-        self.told_to_stop().await;
-        self.stop.now();
-        tracing::info!(connections = self.open.count(), "stopping: requests in flight may finish");
-        tokio::select! {
-            () = self.open.all_closed() => {}
-            () = tokio::time::sleep(self.timeout) => {
-                tracing::warn!(connections = self.open.count(), "stopping with connections open");
-            }
-            () = interrupted() => tracing::warn!("stopping at once"),
-        }
-        // Whatever decides on them is over. Whoever keeps them holds a receiver until they are on disk.
-        self.end.send_replace(true);
-        tokio::select! {
-            () = self.end.closed() => {}
-            () = tokio::time::sleep(LAST_WRITE) => tracing::warn!("stopping before the facts are on disk"),
-            () = interrupted() => tracing::warn!("stopping at once"),
-        }
-        ShutdownSignal::FastShutdown
-    }
-}
-
-impl Drain {
-    async fn told_to_stop(&self) {
-        let mut stop = self.stop.0.subscribe();
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => {}
-            () = interrupted() => {}
-        }
-    }
-}
-
-/// SIGTERM or Ctrl-C; never, where signals cannot be had.
-async fn interrupted() {
-    Interruption::expected().await;
-}
-
-/// SIGTERM and Ctrl-C, heard from the moment this is made.
-struct Interruption(Option<(Signal, Signal)>);
-
-impl Interruption {
-    fn expected() -> Self {
-        Self(
-            signal(SignalKind::terminate())
-                .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)))
-                .ok(),
-        )
-    }
-}
-
-impl Future for Interruption {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let Some((terminate, interrupt)) = &mut self.0 else { return Poll::Pending };
-        match (terminate.poll_recv(context), interrupt.poll_recv(context)) {
-            (Poll::Pending, Poll::Pending) => Poll::Pending,
-            _ => Poll::Ready(()),
         }
     }
 }

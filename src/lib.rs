@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | 0 ground | [`domain`] | words and the decision: pure, no I/O, no clock |
 //! | 0 ground | [`files`] | files that are looked at again, and files with secrets |
+//! | 0 ground | [`socket`] | what is listened on, and pages of our own served there |
 //! | 0 ground | [`yaml`] | YAML with places: every problem knows its file, line and column |
 //! | 1 speech | [`rules`] | YAML route rules: text in, route table out |
 //! | 1 speech | [`wire`] | the shapes of models and facts as others write them |
@@ -33,6 +34,7 @@ pub mod gate;
 pub mod live;
 pub mod proxy;
 pub mod rules;
+pub mod socket;
 pub mod source;
 pub mod store;
 pub mod sync;

@@ -15,8 +15,11 @@ use self::source::Source;
 mod source;
 
 /// Crates that stay behind a door, and the places that may name them.
-const KEPT_CRATES: [(&str, &[&str]); 3] =
-    [("pingora", &["proxy", "app"]), ("axum", &["proxy", "authz", "store", "admin", "cli/demo"]), ("sqlx", &["store"])];
+const KEPT_CRATES: [(&str, &[&str]); 3] = [
+    ("pingora", &["proxy", "app"]),
+    ("axum", &["proxy", "authz", "socket/pages", "store", "admin", "cli/demo"]),
+    ("sqlx", &["store"]),
+];
 
 /// Proof values, and the only place that may build each.
 const PROOFS: [(&str, &str); 2] = [("Permit", "domain/decision"), ("Verified", "token")];

@@ -319,6 +319,27 @@ fn limits_are_replaced_too() {
     system.get(&long).passes();
 }
 
+#[test]
+fn limits_are_replaced_below_the_parser_too_and_on_connections_that_were_there_before() {
+    let system = quiet().start();
+    let original = text(&system);
+    let mut kept = system.connect();
+    let mut ask = |more: usize| {
+        kept.send(format!("GET /open HTTP/1.1\r\nhost: app.test\r\nx-more: {}\r\n\r\n", "x".repeat(more)));
+        kept.answer().map(|answer| answer.status)
+    };
+    assert_eq!(ask(1), Some(200));
+    let wider = original.replace("limits: {", "limits: {head: 64KiB, max_body: 5B, ");
+    assert_eq!(reload(&system, &wider), json!([]));
+    assert_eq!(ask(40 * 1024), Some(200));
+    assert_eq!(system.upstream.take().len(), 2);
+    system.post("/open").body("0123456789").is_refused(413, "body_too_large");
+    assert_eq!(reload(&system, &original), json!([]));
+    assert_eq!(ask(40 * 1024), Some(431));
+    assert!(system.upstream.take().is_empty());
+    system.post("/open").body("0123456789").passes();
+}
+
 /// Takes any certificate for what it is.
 #[derive(Debug)]
 struct Any;

@@ -56,7 +56,7 @@ routes:
         [
             "c.yaml:1:22: unknown upstream `nowhere`, configured: `app`, `other`",
             "c.yaml:1:31: unknown key `mood`, expected one of `upstream`, `mode`, `grants`, `conceal`, `on_stale`, `serve_until`, \
-         `max_staleness`, `revocations`, `encoded_slash`, `body_limit`, `impersonation`, `max_stream_age`",
+         `max_staleness`, `revocations`, `encoded_slash`, `body_limit`, `max_body`, `impersonation`, `max_stream_age`",
             "c.yaml:1:58: max_staleness `10m` is longer than the global one, `5m`",
             "c.yaml:3:9: route id `a b` is not of letters, digits and `-_.:/`, at most 128",
             "c.yaml:4:19: path `a` does not begin with `/`",
@@ -67,7 +67,7 @@ routes:
             "c.yaml:11:13: unknown key `pth`, expected one of `path`, `methods`, `hosts`, `headers`, `grpc`",
             "c.yaml:12:5: unknown key `requires`, expected one of `id`, `match`, `require`, `authenticated`, `public`, `resource`, \
          `organization`, `require_claims`, `cors_preflight`, `tokens`, `weaker`, `upstream`, `mode`, `grants`, `conceal`, `on_stale`, \
-         `serve_until`, `max_staleness`, `revocations`, `encoded_slash`, `body_limit`, `impersonation`, `max_stream_age`, `verify`",
+         `serve_until`, `max_staleness`, `revocations`, `encoded_slash`, `body_limit`, `max_body`, `impersonation`, `max_stream_age`, `verify`",
             "c.yaml:13:11: unknown value `off`, expected one of `enforce`, `shadow`",
             "c.yaml:14:5: missing key `id`",
         ]

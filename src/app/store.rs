@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use http::{Method, StatusCode};
 use serde_json::Value;
-use tokio::sync::watch;
 
 use super::{Interruption, Stop};
 use crate::config::store::{IssuerSettings, StoreFile};
 use crate::domain::Clock;
+use crate::socket::BindError;
 use crate::store::{DatabaseError, Server, Settings, Signing, Store, StoreError};
 use crate::telemetry::{MetricsError, StoreMetrics};
 use crate::token::{Algorithm, Issuer, IssuerError};
@@ -40,14 +40,8 @@ pub enum StoreAppError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// The address is taken, or not ours.
-    #[error("cannot listen on `{address}`")]
-    Bind {
-        /// Where.
-        address: SocketAddr,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// The model cannot be applied.
     #[error("the model is refused: {0}")]
     Model(String),
@@ -93,6 +87,7 @@ pub async fn open(
     clock: Arc<dyn Clock>,
     metrics: Arc<StoreMetrics>,
 ) -> Result<Store, StoreAppError> {
+    super::descriptors::raise();
     let is_shared = !config.database.expose().starts_with("sqlite:");
     let issuer = config.issuer.as_ref().map(|settings| signing(settings, is_shared)).transpose()?.map(Arc::new);
     let settings = Settings {
@@ -152,10 +147,9 @@ impl StoreApp {
                 ),
             }
         }
-        let bind = |source| StoreAppError::Bind { address: config.listen, source };
-        let server = Server::bind(store.clone(), config.listen, config.tls).map_err(bind)?;
-        let address = server.address().map_err(bind)?;
-        Ok(Self { store, server, address, stop: Stop(watch::Sender::new(false)), interrupted })
+        let server = Server::bind(store.clone(), config.listen, config.tls)?;
+        let address = server.address().map_err(|source| BindError { address: config.listen.to_string(), source })?;
+        Ok(Self { store, server, address, stop: Stop::new(), interrupted })
     }
 
     /// Where it can be reached, with the port that was taken.
@@ -185,7 +179,7 @@ impl StoreApp {
             stop.now();
             std::future::pending::<()>().await;
         };
-        let served = self.server.serve(self.stop.0.subscribe());
+        let served = self.server.serve(self.stop.subscribe());
         tokio::select! {
             result = served => result,
             () = signals => Ok(()),

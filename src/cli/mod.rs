@@ -23,6 +23,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use prometheus::IntCounter;
 
+use crate::app::AppError;
 use crate::app::offline::OfflineError;
 use crate::config::ConfigError;
 use crate::config::issuer::MintError;
@@ -138,7 +139,8 @@ pub fn run() -> ExitCode {
         Err(error) => {
             let is_configuration = error.chain().any(|cause| {
                 let no_issuer = matches!(cause.downcast_ref(), Some(MintError::Config(_)));
-                no_issuer || cause.is::<ConfigError>() || cause.is::<OfflineError>()
+                let nowhere_to_meet = matches!(cause.downcast_ref(), Some(AppError::NowhereToMeet));
+                no_issuer || nowhere_to_meet || cause.is::<ConfigError>() || cause.is::<OfflineError>()
             });
             say_error(&format!("error: {error:#}"));
             if is_configuration { Exit::Configuration.into() } else { Exit::Failed.into() }

@@ -1,12 +1,13 @@
-//! `listen`, `status` and `admin`.
+//! `listen`, `status`, `admin` and `upgrade`.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 
-use super::Reader;
 use super::raw;
+use super::{Reader, Upgrade};
 use crate::admin;
 use crate::proxy::listen::Listener;
 use crate::proxy::tls;
+use crate::socket::Address;
 use crate::yaml::{Placed, Secret};
 
 impl Reader<'_> {
@@ -41,10 +42,14 @@ impl Reader<'_> {
     pub(super) fn admin(&mut self) -> Option<admin::Settings> {
         let raw: raw::Admin = self.part("admin")?;
         let address = match raw.address.strip_prefix("unix:") {
-            Some(path) => admin::Address::Unix(self.path(path.as_ref())),
-            None => admin::Address::Tcp(self.socket_address(&raw.address)?),
+            Some(path) => {
+                // Whoever takes the place of this process knows the socket by its path, wherever it is started.
+                let path = self.path(path.as_ref());
+                Address::Unix(std::path::absolute(&path).unwrap_or(path))
+            }
+            None => Address::Tcp(self.socket_address(&raw.address)?),
         };
-        if let admin::Address::Tcp(tcp) = &address
+        if let Address::Tcp(tcp) = &address
             && !is_loopback(tcp.ip())
             && raw.token.as_ref().is_none_or(Secret::is_empty)
         {
@@ -52,6 +57,14 @@ impl Reader<'_> {
             self.problems.push(raw.address.problem(message));
         }
         Some(admin::Settings { address, token: raw.token.filter(|token| !token.is_empty()) })
+    }
+
+    pub(super) fn upgrade(&mut self) -> Option<Upgrade> {
+        let raw: raw::Upgrade = self.part("upgrade")?;
+        if raw.timeout.0.is_zero() {
+            self.problem_at("upgrade", "`timeout` is 0: nobody could come in time");
+        }
+        Some(Upgrade { socket: self.path(&raw.socket), timeout: raw.timeout.0 })
     }
 
     fn socket_address(&mut self, address: &Placed<String>) -> Option<SocketAddr> {

@@ -5,6 +5,7 @@
 
 mod facts;
 pub mod issuer;
+mod limits;
 mod listeners;
 mod raw;
 mod references;
@@ -37,6 +38,7 @@ use crate::wire::Revocation;
 use crate::yaml::{self, Node, Placed, Problem, Problems};
 
 pub use self::facts::{Facts, Origin, Store, Workos};
+pub use self::limits::Limits;
 pub use self::raw::Reload;
 pub use self::restart::BuiltIn;
 pub use self::tests_in_file::{Expectation, RuleTest};
@@ -50,6 +52,8 @@ pub struct Sidecar {
     pub status: Option<SocketAddr>,
     /// Where explain, who, world, routes and reload are served.
     pub admin: Option<admin::Settings>,
+    /// How one process takes the place of another; `None` = not at all.
+    pub upgrade: Option<Upgrade>,
     /// The proxy.
     pub proxy: proxy::Settings,
     /// The upstreams, in the order in which the rules count them.
@@ -80,17 +84,13 @@ pub struct Sidecar {
     pub built_in: BuiltIn,
 }
 
-/// Limits that are kept below the proxy.
+/// How one process takes the place of another.
 #[derive(Debug, Clone)]
-pub struct Limits {
-    /// Time to send a request head.
-    pub head_timeout: Duration,
-    /// Connections open at once.
-    pub connections: usize,
-    /// Requests on one connection.
-    pub requests_per_connection: Option<u32>,
-    /// Time that requests in flight have to finish.
-    pub shutdown_timeout: Duration,
+pub struct Upgrade {
+    /// Where they meet: a Unix socket in a folder of its own.
+    pub socket: PathBuf,
+    /// The longest that either waits for the other.
+    pub timeout: Duration,
 }
 
 /// What configuration may take from its environment.
@@ -178,11 +178,12 @@ pub fn schema() -> schemars::Schema {
 }
 
 /// The keys that may stand at the top.
-const KEYS: [&str; 21] = [
+const KEYS: [&str; 22] = [
     "version",
     "listen",
     "status",
     "admin",
+    "upgrade",
     "upstreams",
     "tokens",
     "facts",
@@ -218,6 +219,7 @@ impl Reader<'_> {
         let listeners = self.listeners();
         let status = self.status();
         let admin = self.admin();
+        let upgrade = self.upgrade();
         if listeners.is_empty() {
             self.problem("`listen` is missing or empty, expected at least one address");
         }
@@ -248,6 +250,7 @@ impl Reader<'_> {
             listeners,
             status,
             admin,
+            upgrade,
             proxy,
             upstreams: upstreams.into_iter().map(|(settings, _)| settings).collect(),
             tokens,
@@ -257,12 +260,7 @@ impl Reader<'_> {
             csrf_origins: csrf.origins,
             tests,
             log,
-            limits: Limits {
-                head_timeout: limits.head_timeout.0,
-                connections: limits.connections,
-                requests_per_connection: limits.requests_per_connection,
-                shutdown_timeout: limits.shutdown_timeout.0,
-            },
+            limits: Limits::from(&limits),
             threads,
             reload,
             noted: self.noted.clone(),
@@ -335,22 +333,6 @@ impl Reader<'_> {
                 Err(problem) => self.problems.push(problem),
             },
         }
-    }
-
-    fn limits(&mut self) -> raw::Limits {
-        let limits: raw::Limits = self.part("limits").unwrap_or_default();
-        let nothing_passes = [
-            ("head", limits.head.0 == 0),
-            ("header_fields", limits.header_fields == 0),
-            ("target", limits.target.0 == 0),
-            ("head_timeout", limits.head_timeout.0.is_zero()),
-            ("connections", limits.connections == 0),
-            ("requests_per_connection", limits.requests_per_connection == Some(0)),
-        ];
-        for (key, _) in nothing_passes.iter().filter(|(_, is_zero)| *is_zero) {
-            self.problem_at("limits", format!("`{key}` is 0: nothing could pass"));
-        }
-        limits
     }
 
     fn rules(
@@ -473,6 +455,7 @@ impl Reader<'_> {
         };
         let client_timeout = Some(limits.client_timeout.0).filter(|timeout| !timeout.is_zero());
         let patience = Patience { client_timeout, body_rate: limits.body_rate };
-        Some(proxy::Settings { head, headers: headers?, trusted_proxies, patience })
+        let max_body = limits.max_body.0;
+        Some(proxy::Settings { head, headers: headers?, trusted_proxies, patience, max_body })
     }
 }

@@ -79,6 +79,17 @@ pub(super) struct Admin {
     pub token: Option<Secret>,
 }
 
+/// How one process takes the place of another without a refused connection.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Upgrade {
+    /// Where the two meet: a Unix socket in a folder that nobody else can enter, which is made when it is not there.
+    pub socket: Placed<PathBuf>,
+    /// The longest that either waits for the other, and the new one for its keys and facts.
+    #[serde(default = "one_minute")]
+    pub timeout: Span,
+}
+
 /// An application behind the sidecar.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -268,14 +279,22 @@ pub(super) struct Limits {
     pub client_timeout: Span,
     /// Bytes of a body a second, on average, once that time is over; 0 = any.
     pub body_rate: u32,
-    /// Connections open at once.
+    /// Bytes of a request body, streamed or read; 0 = any. A route may say otherwise.
+    pub max_body: Size,
+    /// Connections open at once. At the limit the one that has been idle for longest makes room.
     pub connections: usize,
+    /// Requests in flight at once, over all connections; as many as connections when absent.
+    pub requests: Option<usize>,
     /// Requests on one connection before it is closed.
     pub requests_per_connection: Option<u32>,
+    /// Time that connections without a request stay open after the signal to stop; the answer to their next request is the last.
+    pub lame_duck: Span,
     /// Time that requests in flight have to finish after the signal to stop.
     pub shutdown_timeout: Span,
     /// Memory for verified tokens.
     pub token_cache: Size,
+    /// Memory of the whole process; near it, further work is refused. Not looked at when absent.
+    pub memory: Option<Size>,
 }
 
 impl Default for Limits {
@@ -287,10 +306,14 @@ impl Default for Limits {
             head_timeout: Span(Duration::from_secs(10)),
             client_timeout: Span(Duration::from_secs(30)),
             body_rate: 100,
+            max_body: Size(0),
             connections: 10_000,
+            requests: None,
             requests_per_connection: None,
+            lame_duck: Span(Duration::from_secs(5)),
             shutdown_timeout: Span(Duration::from_secs(30)),
             token_cache: Size(64 * 1024 * 1024),
+            memory: None,
         }
     }
 }
@@ -397,6 +420,8 @@ pub(super) struct Sidecar {
     pub status: Option<Status>,
     /// Where explain, who, world, routes and reload are served.
     pub admin: Option<Admin>,
+    /// How one process takes the place of another: `portcullis proxy --upgrade`, then SIGQUIT to the old one.
+    pub upgrade: Option<Upgrade>,
     /// The applications behind the sidecar, by name.
     pub upstreams: BTreeMap<String, Upstream>,
     /// The issuers of session tokens.

@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::yaml::Node;
 
 /// Keys at the top of the file that a reload does not put in force, or not all of.
-const KEYS: [&str; 7] = ["listen", "status", "admin", "facts", "limits", "threads", "log"];
+const KEYS: [&str; 8] = ["listen", "status", "admin", "upgrade", "facts", "limits", "threads", "log"];
 
 /// Those of `limits` that a reload does put in force.
-const LIMITS: [&str; 6] = ["head", "header_fields", "target", "client_timeout", "body_rate", "token_cache"];
+const LIMITS: [&str; 7] = ["head", "header_fields", "target", "client_timeout", "body_rate", "max_body", "token_cache"];
 
 /// Those of a listener's `tls` that a reload does put in force.
 const CERTIFICATE: [&str; 2] = ["certificate", "key"];

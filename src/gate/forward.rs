@@ -40,6 +40,11 @@ impl Forward {
         self.route().map_or("", |route| &route.id)
     }
 
+    /// The largest body that the rule lets through, in bytes, 0 = any; `None` = what holds for all rules.
+    pub fn max_body(&self) -> Option<u64> {
+        self.route()?.max_body
+    }
+
     /// The verified caller; `None` on public routes and preflights.
     pub fn principal(&self) -> Option<&Principal> {
         self.principal.as_deref()

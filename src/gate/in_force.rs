@@ -107,6 +107,11 @@ impl Gate {
         self.replaced.send_replace(());
     }
 
+    /// Forgets every remembered verification: the next one of each token is done anew.
+    pub fn forget_verified(&self) {
+        self.in_force.load().tokens.verifier.forget();
+    }
+
     /// What is in force now.
     pub fn in_force(&self) -> Arc<InForce> {
         self.in_force.load_full()

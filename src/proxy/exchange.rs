@@ -13,23 +13,33 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method};
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::H2Options;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::proxy::{HttpProxy, ProxyHttp};
 use pingora::server::ShutdownWatch;
+use tokio::io::AsyncReadExt;
 use tokio::sync::oneshot;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout};
 
-use super::connection::Line;
+use super::connection::{AtWork, Line};
 use super::streams::{Place, Streams};
 use crate::gate::{Forward, MIN_REVISION, RequestView, Trace};
 
 /// An exchange that lasts longer than this is watched. With the time between two looks it stays below a second until a change that
 /// came right after the permit is acted upon.
 const UNWATCHED: Duration = Duration::from_millis(500);
+
+/// How long a connection waits for its next request.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// How many bytes of a request are read at first: as many as Pingora would.
+const FIRST_BYTES: usize = 4096;
+
+/// How many streams of an HTTP/2 connection may be reset because of what the client did to them.
+const MOST_RESETS: usize = 100;
 
 tokio::task_local! {
     /// The exchange that this task is about, once it is permitted.
@@ -157,6 +167,9 @@ pub(super) fn answered(status: u16) {
 }
 
 /// The proxy, every exchange of which can be cut.
+///
+/// What the proxy needs for one request is made ready when the first byte of it is here: connections that wait for one are many, and
+/// have to be small.
 pub(super) struct Supervised<P> {
     proxy: Arc<HttpProxy<P>>,
     streams: Arc<Streams>,
@@ -165,6 +178,20 @@ pub(super) struct Supervised<P> {
 impl<P> Supervised<P> {
     pub(super) fn new(proxy: HttpProxy<P>, streams: Arc<Streams>) -> Self {
         Self { proxy: Arc::new(proxy), streams }
+    }
+
+    /// Waits for the first bytes of the next request on a connection that was used.
+    async fn next(&self, used: ReusedHttpStream) -> Option<ReusedHttpStream> {
+        let (mut stream, settings) = used.consume();
+        let Some(mut settings) = settings else { return Some(ReusedHttpStream::new(stream, None)) };
+        let mut begun = BytesMut::with_capacity(FIRST_BYTES);
+        let read = timeout(IDLE, stream.read_buf(&mut begun)).await;
+        // Closed, too late, or told to go.
+        if !matches!(read, Ok(Ok(1..))) {
+            return None;
+        }
+        settings.set_pipelined_prefix(begun);
+        Some(ReusedHttpStream::new(stream, Some(settings)))
     }
 }
 
@@ -179,11 +206,11 @@ where
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        let line = Line::of(&session);
+        let (line, _at_work) = (Line::of(&session), AtWork::of(&session));
         let work = HttpServerApp::process_new_http(&self.proxy, session, shutdown);
         let ended = CURRENT.scope(OnceCell::new(), run(work, &self.streams, line.as_ref())).await;
-        if let Some(reused) = ended {
-            return reused;
+        if let Some(used) = ended {
+            return self.next(used?).await;
         }
         if let Some(line) = line {
             line.say_goodbye().await;
@@ -192,7 +219,10 @@ where
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        HttpServerApp::h2_options(&*self.proxy)
+        let mut options = default_h2_options();
+        // Of those that the client brings about, with frames that do not fit.
+        options.max_local_error_reset_streams(Some(MOST_RESETS));
+        Some(options)
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

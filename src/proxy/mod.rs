@@ -1,10 +1,12 @@
 //! Door 1: the reverse proxy, on Pingora. The phases of one request, in order:
 //!
 //! ```text
-//! connection   the client's socket: connection cap, deadline for every request head
+//! accept       the accept loops: TLS handshakes, the end of them
+//! connection   the client's socket: connection cap, deadline and size of every request head, floods
 //! intake       the head has one reading only, or 400/414/431
 //! gate         route, token, facts, decision: a Forward with a permit, or a denial
 //! respond      the one table from a denial to an answer
+//! load         how much is done at once; above it 503
 //! exchange     a permitted request as it goes on; streams: those that last, decided again and cut
 //! upstream     peers, time limits, TLS, balancing
 //! headers      forged headers out, verified ones in; the judged target, byte for byte
@@ -12,11 +14,15 @@
 //!
 //! Pingora forwards whatever `request_filter` does not answer, so the lock is in [`Sidecar::upstream_peer`]: no [`Forward`], no peer.
 
+pub mod accept;
+mod body;
+mod buffered;
 pub mod connection;
 mod exchange;
 pub mod headers;
 pub mod intake;
 pub mod listen;
+pub mod load;
 pub mod patience;
 pub mod respond;
 pub mod streams;
@@ -31,7 +37,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::HeaderValue;
 use ipnet::IpNet;
@@ -48,14 +54,12 @@ use crate::telemetry::{DecisionLog, Entry, Metrics, Outcome};
 use self::exchange::{Exchange, Request};
 use self::headers::{HeaderPolicy, Peer};
 use self::intake::HeadLimits;
+use self::load::{InFlight, Load};
 use self::patience::{Patience, Upload};
 use self::respond::Answer;
 use self::upstream::Upstream;
 
 pub use self::terms::Terms;
-
-/// How long a client may take to send a body that a rule reads.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the proxy needs to know besides the rules.
 #[derive(Debug, Clone)]
@@ -68,6 +72,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     /// Bounds on slow clients.
     pub patience: Patience,
+    /// The largest body that is let through where the rule does not say, bytes; 0 = any.
+    pub max_body: u64,
 }
 
 /// The proxy: one for all requests, on the [`Terms`] that the gate has in force. Clones share everything.
@@ -76,6 +82,7 @@ pub struct Sidecar {
     gate: Arc<Gate>,
     metrics: Arc<Metrics>,
     log: Arc<DecisionLog>,
+    load: Arc<Load>,
 }
 
 /// One request on its way through.
@@ -88,6 +95,7 @@ pub struct Passage {
     upstream_status: Option<u16>,
     attempts: usize,
     upload: Option<Upload>,
+    in_flight: Option<InFlight>,
 }
 
 /// How far it is.
@@ -104,9 +112,21 @@ enum State {
 }
 
 impl Sidecar {
-    /// A proxy that forwards what `gate` permits.
-    pub fn new(gate: Arc<Gate>, metrics: Arc<Metrics>, log: Arc<DecisionLog>) -> Self {
-        Self { gate, metrics, log }
+    /// A proxy that forwards what `gate` permits, as far as `load` lets it.
+    pub fn new(gate: Arc<Gate>, metrics: Arc<Metrics>, log: Arc<DecisionLog>, load: Arc<Load>) -> Self {
+        Self { gate, metrics, log, load }
+    }
+
+    /// Decides one request, if there is room for it.
+    async fn admit(&self, session: &mut Session, passage: &mut Passage) -> Result<(Forward, Request), Denial> {
+        let in_flight = self.load.begin().map_err(|why| Denial::because(DenyReason::Overloaded, why))?;
+        passage.in_flight = Some(in_flight);
+        let (forward, request) = self.judge(session, &mut passage.trace).await?;
+        let most = Terms::of(&passage.trace)?.most(&forward);
+        if most.is_some_and(|most| body::announced(session.req_header()) > most) {
+            return Err(Denial::because(DenyReason::BodyTooLarge, "the body is larger than the route lets through"));
+        }
+        Ok((forward, request))
     }
 
     /// Decides one request.
@@ -125,7 +145,7 @@ impl Sidecar {
             Verdict::Refuse(denial) => return Err(denial),
             Verdict::ReadBody { limit } => limit,
         };
-        let body = read_body(session, limit).await?;
+        let body = body::read(session, limit).await?;
         let request = RequestView { body: Some(&body), ..intake::read(session, &head)? };
         match self.gate.check(&request, trace).await {
             Verdict::Forward(forward) => {
@@ -167,40 +187,6 @@ impl Sidecar {
     }
 }
 
-/// Reads a whole body of at most `limit` bytes; Pingora keeps it and sends the same bytes to the upstream.
-async fn read_body(session: &mut Session, limit: usize) -> Result<Bytes, Denial> {
-    let too_large = || Denial::because(DenyReason::BodyTooLarge, "the body is larger than the route reads");
-    let request = session.req_header();
-    let announced = request.headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if announced.is_some_and(|length| length.parse::<usize>().map_or(true, |length| length > limit)) {
-        return Err(too_large());
-    }
-    if request.headers.contains_key(http::header::EXPECT) && request.version < http::Version::HTTP_2 {
-        let written = session.as_downstream_mut().write_continue_response().await;
-        written.map_err(|_| Denial::because(DenyReason::Timeout, "the client left before its body was asked for"))?;
-    }
-    session.enable_retry_buffering();
-    let mut body = BytesMut::new();
-    let read = async {
-        while let Some(chunk) = session.read_request_body().await? {
-            body.extend_from_slice(&chunk);
-            if body.len() > limit {
-                break;
-            }
-        }
-        Ok::<(), Box<Error>>(())
-    };
-    match tokio::time::timeout(BODY_DEADLINE, read).await {
-        Err(_) => return Err(Denial::because(DenyReason::Timeout, "the body did not arrive in time")),
-        Ok(Err(_)) => return Err(Denial::because(DenyReason::BadRequest, "the body could not be read")),
-        Ok(Ok(())) => {}
-    }
-    if body.len() > limit || session.retry_buffer_truncated() {
-        return Err(too_large());
-    }
-    Ok(body.freeze())
-}
-
 #[async_trait]
 impl ProxyHttp for Sidecar {
     type CTX = Passage;
@@ -215,6 +201,7 @@ impl ProxyHttp for Sidecar {
             upstream_status: None,
             attempts: 0,
             upload: None,
+            in_flight: None,
         }
     }
 
@@ -228,7 +215,10 @@ impl ProxyHttp for Sidecar {
         if let Ok(terms) = Terms::of(&passage.trace) {
             terms.settings.patience.apply(session);
         }
-        let judged = AssertUnwindSafe(self.judge(session, &mut passage.trace)).catch_unwind().await;
+        if self.load.lets_go() {
+            session.set_keepalive(None);
+        }
+        let judged = AssertUnwindSafe(self.admit(session, passage)).catch_unwind().await;
         let judged = judged.unwrap_or_else(|_| Err(Denial::because(DenyReason::Internal, "a panic while deciding")));
         self.metrics.decision_duration.observe(passage.started.elapsed().as_secs_f64());
         let denial = match judged {
@@ -290,9 +280,12 @@ impl ProxyHttp for Sidecar {
         _: bool,
         passage: &mut Passage,
     ) -> pingora::Result<()> {
-        let upload = passage.upload.get_or_insert_with(|| Upload::begin(session));
+        let State::Permitted(forward) = &passage.state else {
+            return Err(Error::explain(ErrorType::HTTPStatus(500), "nothing permits this body"));
+        };
         let terms = Terms::of(&passage.trace);
         let terms = terms.map_err(|_| Error::explain(ErrorType::InternalError, "nothing limits this body"))?;
+        let upload = passage.upload.get_or_insert_with(|| Upload::begin(session, terms.most(forward)));
         terms.settings.patience.heed(upload, body.as_ref().map_or(0, Bytes::len))
     }
 
@@ -409,6 +402,7 @@ fn failure(error: &Error) -> DenyReason {
         }
         ErrorSource::Upstream => DenyReason::UpstreamUnreachable,
         ErrorSource::Downstream if timed_out => DenyReason::Timeout,
+        ErrorSource::Downstream if *error.etype() == patience::TOO_LARGE => DenyReason::BodyTooLarge,
         ErrorSource::Downstream => DenyReason::BadRequest,
         ErrorSource::Internal | ErrorSource::Unset => DenyReason::Internal,
     }

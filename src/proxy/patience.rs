@@ -15,6 +15,9 @@ pub struct Patience {
     pub body_rate: u32,
 }
 
+/// How it is told that a body is too large.
+pub(super) const TOO_LARGE: ErrorType = ErrorType::HTTPStatus(413);
+
 /// A body on its way up.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Upload {
@@ -22,6 +25,8 @@ pub(super) struct Upload {
     bytes: u64,
     /// Whether it may be as slow as it likes: it is a conversation.
     is_conversation: bool,
+    /// The most bytes that it may have; `None` = any number.
+    most: Option<u64>,
 }
 
 impl Patience {
@@ -40,9 +45,12 @@ impl Patience {
     /// Looks at a further part of a body.
     ///
     /// # Errors
-    /// It comes too slowly.
+    /// It comes too slowly, or has become too large.
     pub(super) fn heed(&self, upload: &mut Upload, bytes: usize) -> pingora::Result<()> {
         upload.bytes += bytes as u64;
+        if upload.most.is_some_and(|most| upload.bytes > most) {
+            return Err(Error::explain(TOO_LARGE, "the body is larger than the route lets through").into_down());
+        }
         let Some(grace) = self.client_timeout.filter(|_| !upload.is_conversation) else { return Ok(()) };
         let took = upload.begun.elapsed();
         if took > grace && upload.bytes < u64::from(self.body_rate) * took.as_secs() {
@@ -53,8 +61,10 @@ impl Patience {
 }
 
 impl Upload {
-    pub(super) fn begin(session: &Session) -> Self {
-        Self { begun: Instant::now(), bytes: 0, is_conversation: is_conversation(session) }
+    /// A body of at most `most` bytes. What is said on an upgraded connection is none.
+    pub(super) fn begin(session: &Session, most: Option<u64>) -> Self {
+        let most = most.filter(|_| !session.is_upgrade_req());
+        Self { begun: Instant::now(), bytes: 0, is_conversation: is_conversation(session), most }
     }
 }
 

@@ -104,7 +104,7 @@ fn status_and_detail(reason: DenyReason) -> (u16, &'static str) {
         DenyReason::CrossSite => (403, "a cookie is not accepted on an unsafe request from another site"),
         DenyReason::NoRoute => (403, "no rule covers this request"),
         DenyReason::Timeout => (408, "the request took too long to arrive"),
-        DenyReason::BodyTooLarge => (413, "the body is larger than this route reads"),
+        DenyReason::BodyTooLarge => (413, "the body is larger than this route takes"),
         DenyReason::TargetTooLong => (414, "the request target is too long"),
         DenyReason::UnsupportedBody => (415, "this route reads plain JSON bodies only"),
         DenyReason::HeadersTooLarge => (431, "too many or too large header fields"),

@@ -44,6 +44,11 @@ impl Terms {
         trace.door().ok_or_else(|| Denial::because(DenyReason::Internal, "nothing says how to serve a request"))
     }
 
+    /// The most bytes that the body of a permitted request may have; `None` = any number.
+    pub(super) fn most(&self, forward: &Forward) -> Option<u64> {
+        Some(forward.max_body().unwrap_or(self.settings.max_body)).filter(|most| *most > 0)
+    }
+
     /// The upstream that a permitted request goes to.
     pub(super) fn upstream_of(forward: &Forward) -> Option<&Upstream> {
         forward.door::<Self>()?.upstreams.get(forward.upstream()).map(Arc::as_ref)

@@ -282,6 +282,7 @@ impl Compiler<'_> {
             revocations: spec.revocations.or(defaults.revocations).unwrap_or_default(),
             encoded_slash: spec.encoded_slash.or(defaults.encoded_slash).unwrap_or_default(),
             body_limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            max_body: spec.max_body.or(defaults.max_body).map(|most| most.0),
             impersonation: impersonation.map_or_else(Impersonation::default, |spec| spec.value.into()),
             require_claims,
             cors_preflight: spec.cors_preflight.unwrap_or_default(),

@@ -55,6 +55,8 @@ pub struct Route {
     pub encoded_slash: EncodedSlash,
     /// The largest body that is read for values, in bytes; at most 64 KiB.
     pub body_limit: usize,
+    /// The largest body that is let through, in bytes, 0 = any; `None` = what holds for all rules.
+    pub max_body: Option<u64>,
     /// Whether tokens with an `act` claim are accepted.
     pub impersonation: Impersonation,
     /// Claims that the token must have, each with one of the values.

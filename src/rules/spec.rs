@@ -64,6 +64,8 @@ pub struct RouteSpec {
     pub encoded_slash: Option<EncodedSlash>,
     /// Overrides `defaults.body_limit`.
     pub body_limit: Option<Placed<Size>>,
+    /// Overrides `defaults.max_body`.
+    pub max_body: Option<Size>,
     /// Overrides `defaults.impersonation`.
     pub impersonation: Option<Placed<ImpersonationSpec>>,
     /// Overrides `defaults.max_stream_age`.
@@ -97,6 +99,8 @@ pub struct DefaultsSpec {
     pub encoded_slash: Option<EncodedSlash>,
     /// The largest body that is read for `{body:…}` values: at most `64KiB`, which is also the default.
     pub body_limit: Option<Placed<Size>>,
+    /// The largest body that is let through, read or not; `0B` = any. `limits.max_body` when absent.
+    pub max_body: Option<Size>,
     /// Whether tokens with an `act` claim are accepted. Denied for unsafe methods when absent.
     pub impersonation: Option<Placed<ImpersonationSpec>>,
     /// The age at which a request that still goes on (WebSocket, events, up- and downloads) is cut: at least `1s`; never when absent.

@@ -19,7 +19,7 @@ use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Seek, Take, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
@@ -151,11 +151,6 @@ impl Disk {
             Err(TryLockError::WouldBlock) => Err(PersistError::Taken),
             Err(TryLockError::Error(error)) => Err(error.into()),
         }
-    }
-
-    /// The folder.
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
     }
 
     /// Replaces the file by one with `copy`, at the end of which the log amounts to `chain`. Whenever the machine fails meanwhile, there

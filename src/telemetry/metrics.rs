@@ -15,6 +15,7 @@ use prometheus::{
 };
 
 use super::facts::{FactsUpdate, Interruption, MinRevision, OrganizationLoad, SourceAnswer, UpdateResult};
+use super::load::LoadGauges;
 use super::meters::{RouteMeter, TokenCacheMeters};
 use super::streams::{RevocationGauges, StreamMeters};
 use crate::domain::{Anomalies, Revision, TokenFault};
@@ -56,6 +57,7 @@ pub struct Metrics {
     facts_interruptions: IntCounterVec,
     refused_connections: IntCounterVec,
     config_reloads: IntCounterVec,
+    pub(super) upgrades: IntCounterVec,
     config_refused: IntGauge,
     min_revisions: IntCounterVec,
     /// `portcullis_decision_duration_seconds`: from the request's view to the verdict, token verification included.
@@ -70,6 +72,8 @@ pub struct Metrics {
     pub revocations: RevocationGauges,
     /// `portcullis_streams_open` and `portcullis_streams_cut_total`.
     pub streams: StreamMeters,
+    /// `portcullis_connections_open` and `portcullis_requests_in_flight`.
+    pub load: LoadGauges,
     /// `portcullis_degraded_decisions_total`: served on facts older than five seconds, within the bound.
     pub degraded_decisions: IntCounter,
     /// `portcullis_organizations_evicted_total`: residents that had to make room.
@@ -116,6 +120,10 @@ pub enum RefusedConnection {
     TooSlow,
     /// More connections than are served at once.
     TooMany,
+    /// Nothing was asked on it, and another needed the room.
+    MadeRoom,
+    /// HTTP/2 frames that cost work and bring none.
+    Flood,
     /// The TLS handshake failed.
     Tls,
 }
@@ -190,6 +198,11 @@ impl Metrics {
                 "Reloads of the configuration.",
                 &["result"],
             )?,
+            upgrades: to.counters(
+                "portcullis_upgrades_total",
+                "Processes that took the place of another, or should have.",
+                &["result"],
+            )?,
             config_refused: to.gauge(
                 "portcullis_config_refused",
                 "Whether the configuration file was refused when it was read last, so that another one is in force.",
@@ -220,6 +233,7 @@ impl Metrics {
             },
             revocations: RevocationGauges::new(&to)?,
             streams: StreamMeters::new(&to)?,
+            load: LoadGauges::new(&to)?,
             min_revisions: to.counters(
                 "portcullis_min_revision_total",
                 "Requests that asked for newer facts than were in force, or for those of another history.",
@@ -309,6 +323,8 @@ impl Metrics {
             RefusedConnection::HeaderTimeout => "header_timeout",
             RefusedConnection::TooSlow => "too_slow",
             RefusedConnection::TooMany => "too_many",
+            RefusedConnection::MadeRoom => "made_room",
+            RefusedConnection::Flood => "flood",
             RefusedConnection::Tls => "tls",
         };
         self.refused_connections.with_label_values(&[reason])

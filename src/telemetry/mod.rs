@@ -5,6 +5,7 @@
 
 mod facts;
 mod line;
+mod load;
 mod log;
 mod meters;
 mod metrics;
@@ -13,9 +14,11 @@ mod setup;
 mod sink;
 mod store;
 mod streams;
+mod upgrades;
 
 pub use facts::{FactsUpdate, Interruption, MinRevision, OrganizationLoad, SourceAnswer, UpdateResult};
 pub use line::Format;
+pub use load::LoadGauges;
 pub use log::{DecisionLog, Entry, LogSettings};
 pub use meters::{RouteMeter, RouteMeters, TokenCacheMeters};
 pub use metrics::{Build, FactsGauges, Metrics, MetricsError, RefusedConnection};
@@ -24,3 +27,4 @@ pub use setup::{SetupError, count_panics, install};
 pub use sink::Sink;
 pub use store::StoreMetrics;
 pub use streams::{RevocationGauges, StreamMeters};
+pub use upgrades::UpgradeResult;

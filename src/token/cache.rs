@@ -78,6 +78,12 @@ impl<V: TokenVerifier> TokenVerifier for Cached<V> {
     fn generation(&self) -> u64 {
         self.inner.generation()
     }
+
+    fn forget(&self) {
+        self.entries.invalidate_all();
+        self.entries.run_pending_tasks();
+        self.inner.forget();
+    }
 }
 
 impl Entry {

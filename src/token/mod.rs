@@ -61,6 +61,9 @@ pub trait TokenVerifier: Send + Sync {
     /// Grows whenever a key was added, changed or taken away. What was proven under an older generation has to be
     /// proven again; a caller that keeps proofs reads this *before* it verifies.
     fn generation(&self) -> u64;
+
+    /// Gives back the memory of what was verified, where that was kept.
+    fn forget(&self) {}
 }
 
 impl<V: TokenVerifier + ?Sized> TokenVerifier for Arc<V> {
@@ -70,6 +73,10 @@ impl<V: TokenVerifier + ?Sized> TokenVerifier for Arc<V> {
 
     fn generation(&self) -> u64 {
         (**self).generation()
+    }
+
+    fn forget(&self) {
+        (**self).forget();
     }
 }
 

@@ -275,6 +275,32 @@ fn two_sidecars_do_not_share_a_folder() {
 }
 
 #[test]
+fn a_folder_is_had_once_the_sidecar_that_used_it_has_ended() {
+    on_sqlite_with(settings, async |store| {
+        store.usual_model("multiple").await;
+        let saved = Saved::of(store).await;
+        let first = saved.sidecar(store.address);
+        first.is_fresh().await;
+        // One that takes its place, and is there before that has ended.
+        let machine = Machine::new();
+        let second = saved.sidecar_on(store.address, Arc::clone(&machine) as Arc<dyn Clock>);
+        second.is_fresh().await;
+        assert_eq!(saved.may(&second).await, Some(true));
+        first.stop().await;
+        let written = std::fs::read(saved.file()).unwrap();
+        let seq = saved.company.shut_out(store, &saved.assignment).await;
+        second.reaches(seq).await;
+        machine.later.store(6_000, Ordering::Relaxed);
+        eventually(async || std::fs::read(saved.file()).unwrap() != written).await;
+        second.stop().await;
+        let third = saved.sidecar_on(nowhere(), Machine::after(10_000));
+        eventually(async || third.world.revision().is_some()).await;
+        assert_eq!(saved.may(&third).await, Some(false), "the second one has written what the first never knew");
+        third.stop().await;
+    });
+}
+
+#[test]
 fn what_was_taken_away_meanwhile_is_refused_after_the_first_contact() {
     on_every_engine(async |store| {
         let saved = Saved::of(store).await;

@@ -18,6 +18,7 @@ use super::store_client::StoreClient;
 use super::{Exit, Logging, runtime, say, start_logging};
 use crate::app::{self, App, SystemClock};
 use crate::config::{self, Environment, Origin, Sidecar};
+use crate::socket::Address;
 use crate::source::FeedSettings;
 use crate::telemetry::Format;
 use crate::token::{JwksUrl, KeySource};
@@ -177,7 +178,7 @@ fn place(config: &mut Sidecar, surroundings: &Surroundings, anywhere: bool) -> a
     }
     config.status = config.status.map(|address| elsewhere(address, anywhere));
     if let Some(admin) = &mut config.admin
-        && let crate::admin::Address::Tcp(address) = &mut admin.address
+        && let Address::Tcp(address) = &mut admin.address
     {
         *address = elsewhere(*address, anywhere);
     }

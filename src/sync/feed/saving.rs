@@ -18,12 +18,20 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(30);
 const PAUSE_FACTOR: u32 = 20;
 /// The longest such pause: a machine that slept during a write did not take so long for it.
 const LONGEST_REST: Duration = Duration::from_secs(15 * 60);
+/// A folder that another sidecar uses is asked for again after so long: the other may be one that this takes the place of.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
 /// What did not move is written again when the age on disk has become so much higher than it is.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Writes the world to disk.
 pub(super) struct Saving {
-    disk: Arc<Disk>,
+    settings: Settings,
+    /// `None` while another sidecar uses the folder.
+    disk: Option<Arc<Disk>>,
+    /// The attempt to get the folder that goes on.
+    opening: JoinSet<Result<Disk, PersistError>>,
+    /// None begins before this uptime.
+    open_not_before: Duration,
     world: Arc<World>,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -39,22 +47,34 @@ pub(super) struct Saving {
 }
 
 impl Saving {
-    /// Takes possession of the folder, if it can be had.
+    /// Takes possession of the folder, if it can be had, or can be had when another sidecar has ended.
     pub(super) async fn begin(
         settings: Settings,
         world: Arc<World>,
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Option<Self> {
-        let folder = settings.folder.clone();
-        let opened = spawn_blocking(move || Disk::open(&settings)).await.ok()?;
-        let refused = |error: PersistError| {
-            let (folder, error) = (folder.display(), describe(&error));
-            tracing::warn!(%folder, error, "facts will not outlive this process");
+        let wanted = settings.clone();
+        let opened = spawn_blocking(move || Disk::open(&wanted)).await.ok()?;
+        let folder = settings.folder.display();
+        let disk = match opened {
+            Ok(disk) => Some(Arc::new(disk)),
+            Err(PersistError::Taken) => {
+                tracing::warn!(%folder, "facts will not outlive this process while another sidecar uses the folder");
+                None
+            }
+            Err(error) => {
+                let error = describe(&error);
+                tracing::warn!(%folder, error, "facts will not outlive this process");
+                return None;
+            }
         };
-        let (disk, writing) = (Arc::new(opened.map_err(refused).ok()?), JoinSet::new());
+        let (opening, writing, open_not_before) = (JoinSet::new(), JoinSet::new(), clock.uptime() + TRY_AGAIN);
         Some(Self {
+            settings,
             disk,
+            opening,
+            open_not_before,
             world,
             clock,
             metrics,
@@ -68,7 +88,7 @@ impl Saving {
 
     /// Puts in force what is on disk. Says where that stands, and with which organizations.
     pub(super) async fn restore(&mut self) -> Option<(Position, Vec<OrganizationId>)> {
-        let (disk, world, clock) = (Arc::clone(&self.disk), Arc::clone(&self.world), Arc::clone(&self.clock));
+        let (disk, world, clock) = (self.disk.clone()?, Arc::clone(&self.world), Arc::clone(&self.clock));
         let loaded = spawn_blocking(move || disk.load(&world, clock.as_ref())).await.ok()?;
         match loaded {
             Ok(Some((position, organizations))) => {
@@ -80,7 +100,7 @@ impl Saving {
             }
             Ok(None) => None,
             Err(error) => {
-                let (folder, error) = (self.disk.folder().display(), describe(&error));
+                let (folder, error) = (self.settings.folder.display(), describe(&error));
                 tracing::error!(%folder, error, "facts on disk are refused; there are none until the store answers");
                 None
             }
@@ -93,10 +113,34 @@ impl Saving {
             self.written(written.ok());
         }
         let uptime = self.clock.uptime();
+        if self.disk.is_none() {
+            self.open(uptime);
+        }
         let is_due = self.saved.as_ref().is_none_or(|(saved, at)| saved != position || uptime >= *at + LONGEST_PAUSE);
         // Before the first proof it is as old as what is on disk.
-        if is_due && self.world.is_proven_in_epoch() && uptime >= self.not_before && self.writing.is_empty() {
+        if self.disk.is_some()
+            && is_due
+            && self.world.is_proven_in_epoch()
+            && uptime >= self.not_before
+            && self.writing.is_empty()
+        {
             self.write(position, uptime);
+        }
+    }
+
+    /// Asks for the folder again if it is time to.
+    fn open(&mut self, uptime: Duration) {
+        while let Some(opened) = self.opening.try_join_next() {
+            if let Ok(Ok(disk)) = opened {
+                tracing::info!(folder = %self.settings.folder.display(), "facts outlive this process from now on");
+                self.disk = Some(Arc::new(disk));
+                return;
+            }
+        }
+        if self.opening.is_empty() && uptime >= self.open_not_before {
+            self.open_not_before = uptime + TRY_AGAIN;
+            let settings = self.settings.clone();
+            self.opening.spawn_blocking(move || Disk::open(&settings));
         }
     }
 
@@ -116,6 +160,7 @@ impl Saving {
     }
 
     fn write(&mut self, position: &Position, uptime: Duration) {
+        let Some(disk) = self.disk.clone() else { return };
         let Some(copy) = self.world.copy(uptime) else { return };
         // A transaction that was refused half-way.
         if (copy.revision.epoch, copy.revision.seq) != (position.epoch, position.seq) {
@@ -123,7 +168,7 @@ impl Saving {
         }
         self.saved = Some((position.clone(), uptime));
         self.not_before = uptime + SHORTEST_PAUSE;
-        let (disk, clock, chain) = (Arc::clone(&self.disk), Arc::clone(&self.clock), position.chain.clone());
+        let (clock, chain) = (Arc::clone(&self.clock), position.chain.clone());
         self.writing.spawn_blocking(move || {
             let result = disk.save(&copy, &chain, clock.as_ref());
             (result, clock.uptime().saturating_sub(uptime))
@@ -145,7 +190,7 @@ impl Saving {
         // Once more, after the pause.
         self.saved = None;
         if self.last_error.as_ref() != Some(&text) {
-            let folder = self.disk.folder().display();
+            let folder = self.settings.folder.display();
             tracing::error!(%folder, error = text, "facts cannot be written to disk");
             self.last_error = Some(text);
         }

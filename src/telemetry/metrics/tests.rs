@@ -27,6 +27,7 @@ fn the_contract_names_are_there() {
     metrics.config_reloaded(false);
     metrics.decision_duration.observe(3e-6);
     metrics.facts.show(Some(Duration::from_millis(1500)), None, 2, 4096);
+    metrics.load.show(3, 2);
     let text = metrics.render();
     for line in [
         "portcullis_build_info{revision=\"abc\",version=\"1.2.3\"} 1",
@@ -50,6 +51,8 @@ fn the_contract_names_are_there() {
         "portcullis_organizations_evicted_total 0",
         "portcullis_refused_connections_total{reason=\"header_timeout\"} 1",
         "portcullis_config_reloads_total{result=\"refused\"} 1",
+        "portcullis_connections_open 3",
+        "portcullis_requests_in_flight 2",
         "portcullis_config_refused 1",
         "portcullis_degraded_decisions_total 0",
         "portcullis_log_lines_dropped_total 0",
