@@ -69,7 +69,7 @@ impl Drop for Program {
     }
 }
 
-/// Starts the program with the names in `folder/hosts`; its log is `folder/log`.
+/// Starts a sidecar with the names in `folder/hosts`; its log is `folder/log`.
 fn start(folder: &Path, configuration: &str) -> Program {
     std::fs::write(folder.join("portcullis.yaml"), configuration).unwrap();
     // Whoever asks there is told at once that nobody listens.
@@ -152,4 +152,64 @@ fn row_65_a_name_that_moves_is_followed_and_one_that_is_gone_is_where_it_was() {
     // A name that comes into being is found.
     names(&format!("127.0.0.2 app.internal\n127.0.0.1 never.internal\n# {port}\n"));
     wait_until("it is found", || answer(address, "/never") == (200, "one".to_owned()));
+}
+
+/// Starts a store at this address, on the database in `folder`.
+fn start_store(folder: &Path, address: SocketAddr) -> Program {
+    let configuration = format!(
+        "version: 1\nlisten: {address}\ndatabase: sqlite://./store.db\napi_keys: [sk_names]\nsync_keys: [sync_names]\n"
+    );
+    std::fs::write(folder.join("store.yaml"), configuration).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+    command.args(["store", "--config", "store.yaml"]).current_dir(folder);
+    let program = Program(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    wait_until("the store is ready", || TcpStream::connect(address).is_ok() && answer(address, "/ready").0 == 200);
+    program
+}
+
+/// Writes something to the store.
+fn found_organization(store: SocketAddr, name: &str) {
+    let (mut connection, body) = (Connection::open(store), format!(r#"{{"name":"{name}"}}"#));
+    connection.send(format!(
+        "POST /organizations HTTP/1.1\r\nHost: store\r\nAuthorization: Bearer sk_names\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    ));
+    assert_eq!(connection.answer().unwrap().status, 201);
+}
+
+#[test]
+fn row_65_a_store_whose_name_moves_is_followed_to_where_it_is() {
+    if !may_have_names() {
+        return;
+    }
+    let (folder, address, status) = (tempfile::tempdir().unwrap(), nowhere(), nowhere());
+    let one = nowhere();
+    let two = SocketAddr::new([127, 0, 0, 2].into(), one.port());
+    let names = |text: &str| std::fs::write(folder.path().join("hosts"), text).unwrap();
+    names("127.0.0.1 store.internal\n");
+    let configuration = format!(
+        "version: 1\nlisten: [{{address: \"{address}\"}}]\nstatus: {{address: \"{status}\"}}\ntokens: []\n\
+         facts: {{source: store, url: \"http://store.internal:{}\", insecure: true, key: sync_names, organizations: all}}\n\
+         upstreams: {{app: {{servers: [\"{one}\"]}}}}\nroutes: [{{id: app, match: {{path: /app}}, public: true}}]\n",
+        one.port()
+    );
+    let store = start_store(folder.path(), one);
+    let _program = start(folder.path(), &configuration);
+    let revision = || {
+        let page = answer(status, "/metrics").1;
+        let line = page.lines().find_map(|line| line.strip_prefix("portcullis_facts_revision "));
+        line.map_or(0.0, |value| value.parse::<f64>().unwrap())
+    };
+    wait_until("it listens", || TcpStream::connect(status).is_ok());
+    found_organization(one, "Acme");
+    wait_until("the store is followed", || revision() > 0.0);
+
+    let before = revision();
+    drop(store);
+    let _store = start_store(folder.path(), two);
+    found_organization(two, "Initech");
+    names("127.0.0.2 store.internal\n");
+    wait_until("the name is followed", || revision() > before);
+    assert_eq!(answer(status, "/ready").0, 200);
 }

@@ -1,15 +1,15 @@
 //! Stores and sidecars as processes of their own, killed when dropped.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-/// A running `portcullis`.
-pub struct Process(Child);
+/// A running `portcullis`, and the file of what it logs.
+pub struct Process(Child, PathBuf);
 
 impl Process {
     /// Starts a store in `folder`, and waits until it is ready.
@@ -36,27 +36,34 @@ impl Process {
     pub fn start(command: &str, folder: &Path, configuration: &serde_json::Value) -> Self {
         let file = folder.join(format!("{command}.yaml"));
         fs::write(&file, configuration.to_string()).unwrap();
+        // Not to our own output: a sidecar without facts tells each request that it refuses.
+        let log = folder.join(format!("{command}.log"));
         let child = Command::new(env!("CARGO_BIN_EXE_portcullis"))
             .args(["--log-level", "error", command, "--config"])
             .arg(file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
+            .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Self(child)
+        Self(child, log)
     }
 
     /// Waits until it says that it is.
     pub fn ready(&self, address: SocketAddr) {
         let begin = Instant::now();
         while status(address, "/ready", None) != Some(200) {
-            assert!(begin.elapsed() < Duration::from_secs(60), "not ready after a minute");
+            assert!(begin.elapsed() < Duration::from_secs(60), "not ready after a minute: {}", self.log());
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     pub fn id(&self) -> u32 {
         self.0.id()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(&self.1).unwrap()
     }
 
     /// Asks it to end, and waits for that.

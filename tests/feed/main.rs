@@ -13,6 +13,10 @@
     reason = "a test fails by panicking, says what it skipped, and ends with its process"
 )]
 
+mod busy;
+#[path = "../support/client.rs"]
+#[allow(dead_code, reason = "each test file uses its part")]
+mod client;
 mod company;
 mod faults;
 mod follow;
@@ -30,3 +34,5 @@ mod sidecar;
 #[path = "../store/support/mod.rs"]
 mod support;
 mod tls;
+
+use support::canary;

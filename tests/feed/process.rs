@@ -21,27 +21,29 @@ use crate::support::{Api, Running, on_sqlite_with};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_portcullis");
 /// A process whose files may have 1,024 bytes at most, as on a full disk; without the trap it would be killed.
 const ON_A_FULL_DISK: &str = "trap '' XFSZ; ulimit -f 1; exec \"$@\"";
-const ON_ANY_DISK: &str = "exec \"$@\"";
+pub const ON_ANY_DISK: &str = "exec \"$@\"";
 
 fn free() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A folder with a sidecar's configuration, and its facts below `facts`.
-struct Home {
+pub struct Home {
     folder: tempfile::TempDir,
     store: SocketAddr,
+    pub listen: SocketAddr,
     status: SocketAddr,
 }
 
 impl Home {
-    async fn of(store: &Running) -> Self {
-        let home = Self { folder: tempfile::tempdir().unwrap(), store: store.address, status: free() };
+    pub async fn of(store: &Running) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Self { folder, store: store.address, listen: free(), status: free() };
         let keys = store.get("/sso/jwks/client_test").await.is(200);
         fs::write(home.folder.path().join("jwks.json"), keys.to_string()).unwrap();
         let configuration = json!({
             "version": 1,
-            "listen": [{"address": free()}],
+            "listen": [{"address": home.listen}],
             "status": {"address": home.status},
             "upstreams": {"app": {"servers": [free()]}},
             "tokens": [{
@@ -54,7 +56,15 @@ impl Home {
             }],
             "facts": {"source": "store", "url": home.url(), "key": SYNC_KEY, "persist": home.facts(), "organizations": "all"},
             "defaults": {"upstream": "app"},
-            "routes": [{"id": "all", "match": {"path": "/{rest...}"}, "require": "project:view"}],
+            "routes": [
+                {"id": "all", "match": {"path": "/{rest...}"}, "require": "project:view"},
+                {
+                    "id": "project",
+                    "match": {"path": "/by-id/{project}"},
+                    "require": "project:edit",
+                    "resource": {"resource_id": "{path.project}"},
+                },
+            ],
         });
         fs::write(home.folder.path().join("portcullis.yaml"), configuration.to_string()).unwrap();
         home
@@ -73,7 +83,7 @@ impl Home {
     }
 
     /// Starts the sidecar, as the arguments of this shell script.
-    async fn start(&self, script: &str) -> Process {
+    pub async fn start(&self, script: &str) -> Process {
         let mut command = Command::new("sh");
         command.args(["-c", script, "sh", PROGRAM, "--log-level", "error", "proxy", "--config"]);
         command.arg(self.folder.path().join("portcullis.yaml"));
@@ -103,14 +113,14 @@ impl Home {
 }
 
 /// A running sidecar. Dropping it kills it.
-struct Process {
+pub struct Process {
     child: Child,
     address: SocketAddr,
     status: Api,
 }
 
 impl Process {
-    async fn metric(&self, series: &str) -> Option<f64> {
+    pub async fn metric(&self, series: &str) -> Option<f64> {
         let mut connection = TcpStream::connect(self.address).await.unwrap();
         connection.write_all(b"GET /metrics HTTP/1.1\r\nHost: status\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut text = String::new();
@@ -129,7 +139,7 @@ impl Process {
         assert!(status.success());
     }
 
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         self.signal("TERM");
         assert!(self.child.wait().unwrap().success());
     }
