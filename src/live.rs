@@ -11,6 +11,7 @@ mod loading;
 mod moment;
 mod residents;
 mod revocations;
+mod room;
 mod turn;
 mod view;
 

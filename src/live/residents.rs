@@ -3,12 +3,11 @@
 //! A request that needs one orders it and waits, for a bounded time; whoever holds the [`Orders`] carries them out. An organization is on
 //! order at most once, however many requests wait for it, and a load goes on when those who waited have given up.
 //!
-//! The cache evicts what was used least recently when room is needed. When the working set does not fit at all, that would mean loading
-//! and evicting without end; so after an eviction that came too early, new organizations are refused for a moment and those that are
-//! resident keep being served.
+//! The cache evicts what was used least recently when [`Room`] is needed. Where that does not help, new organizations are refused, and
+//! those that are resident keep being served.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -23,16 +22,13 @@ use tokio::time::timeout;
 
 use super::generation::Former;
 use super::moment::{Moment, Proof};
+use super::room::Room;
 use super::{Arrival, Settings};
 use crate::domain::{Clock, MembershipId, OrganizationId, Shard};
 use crate::telemetry::{Metrics, OrganizationLoad};
 
 /// The most organizations on order.
 const MOST_ORDERS: usize = 1024;
-/// An organization that has to leave earlier than this shows that the working set does not fit.
-const SHORTEST_STAY: Duration = Duration::from_secs(10);
-/// For so long new organizations are refused then.
-const CROWDED_FOR: Duration = Duration::from_secs(1);
 
 /// Hears of every organization that is resident no more.
 pub type Released = Box<dyn Fn(&OrganizationId) + Send + Sync>;
@@ -50,12 +46,6 @@ pub enum LoadError {
     #[error("there is no room for the organization")]
     NoRoom,
 }
-
-/// An organization that does not fit is refused for so long, and for twice as long each further time, at most [`LONGEST_REFUSAL`].
-const FIRST_REFUSAL: Duration = Duration::from_secs(10);
-const LONGEST_REFUSAL: Duration = Duration::from_secs(300);
-/// As many that do not fit are remembered.
-const MOST_REFUSED: usize = 1024;
 
 type Outcome = Option<Result<(), LoadError>>;
 
@@ -85,12 +75,10 @@ pub(super) struct Residents {
     cache: Cache<OrganizationId, Arc<Resident>, RandomState>,
     pending: Mutex<HashMap<OrganizationId, watch::Receiver<Outcome>>>,
     orders: mpsc::Sender<Order>,
-    crowding: Arc<Crowding>,
+    room: Arc<Room>,
     max_kibibytes: u64,
     /// The places, for those who look without needing them: in the cache that would count as a use.
     seats: Mutex<HashMap<OrganizationId, Weak<Resident>>>,
-    /// Those that were read and do not fit: until which uptime they are not read again, and how long that was.
-    too_large: Mutex<HashMap<OrganizationId, (Duration, Duration)>>,
 }
 
 /// An organization's place. What stands in it is replaced as it changes.
@@ -107,13 +95,6 @@ pub(super) struct Resident {
     proven: Proof,
     /// Whether a request looked at it since that was last asked.
     used: AtomicBool,
-}
-
-/// Whether the working set fits.
-struct Crowding {
-    clock: Arc<dyn Clock>,
-    /// Uptime in milliseconds until which nobody new is let in.
-    until: AtomicU64,
 }
 
 impl Order {
@@ -138,8 +119,8 @@ impl Residents {
         released: Released,
     ) -> (Self, Orders) {
         let (orders, received) = mpsc::channel(MOST_ORDERS);
-        let crowding = Arc::new(Crowding { clock, until: AtomicU64::new(0) });
-        let seen = Arc::clone(&crowding);
+        let room = Arc::new(Room::new(clock));
+        let seen = Arc::clone(&room);
         let max_kibibytes = settings.max_memory / 1024;
         let cache = Cache::builder()
             .max_capacity(max_kibibytes)
@@ -157,15 +138,7 @@ impl Residents {
             })
             .build_with_hasher(RandomState::default());
         (
-            Self {
-                cache,
-                pending: Mutex::default(),
-                orders,
-                crowding,
-                max_kibibytes,
-                seats: Mutex::default(),
-                too_large: Mutex::default(),
-            },
+            Self { cache, pending: Mutex::default(), orders, room, max_kibibytes, seats: Mutex::default() },
             Orders(received),
         )
     }
@@ -298,7 +271,7 @@ impl Residents {
             generation,
             kibibytes: shard.as_ref().map_or(1, kibibytes).into(),
             shard: ArcSwapOption::from_pointee(shard),
-            since: self.crowding.clock.uptime(),
+            since: self.room.uptime(),
             proven: Proof::of(proven),
             used: AtomicBool::new(used),
         };
@@ -328,7 +301,7 @@ impl Residents {
         if let Some(done) = pending.get(organization).filter(|done| done.has_changed().is_ok()) {
             return Ok(done.clone());
         }
-        if self.crowding.is_on() || self.is_too_large(organization) {
+        if !self.room.may_have(organization) {
             return Err(LoadError::NoRoom);
         }
         let (done, outcome) = watch::channel(None);
@@ -354,7 +327,7 @@ impl Residents {
                 let load = if shard.is_some() { OrganizationLoad::Loaded } else { OrganizationLoad::Unknown };
                 let kibibytes = shard.as_ref().map_or(1, kibibytes);
                 if u64::from(kibibytes) > self.max_kibibytes {
-                    self.note_too_large(&order.organization);
+                    self.room.too_large(&order.organization);
                     (Err(LoadError::NoRoom), OrganizationLoad::NoRoom)
                 } else {
                     let proven = proven.map(Moment::at);
@@ -373,24 +346,6 @@ impl Residents {
     pub(super) fn done(&self, order: Order, outcome: Result<(), LoadError>) {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&order.organization);
         order.done.send_replace(Some(outcome));
-    }
-
-    /// Whether it was read of late and did not fit: to read it again with every request would be work without end.
-    fn is_too_large(&self, organization: &OrganizationId) -> bool {
-        let too_large = self.too_large.lock().unwrap_or_else(PoisonError::into_inner);
-        too_large.get(organization).is_some_and(|(until, _)| self.crowding.clock.uptime() < *until)
-    }
-
-    fn note_too_large(&self, organization: &OrganizationId) {
-        let now = self.crowding.clock.uptime();
-        let mut too_large = self.too_large.lock().unwrap_or_else(PoisonError::into_inner);
-        // One that did not come back for as long as it was refused begins anew.
-        too_large.retain(|_, (until, wait)| now < *until + *wait);
-        let before = too_large.get(organization).map(|(_, wait)| *wait);
-        let wait = before.map_or(FIRST_REFUSAL, |wait| wait.saturating_mul(2).min(LONGEST_REFUSAL));
-        if before.is_some() || too_large.len() < MOST_REFUSED {
-            too_large.insert(organization.clone(), (now + wait, wait));
-        }
     }
 
     /// How many organizations are resident, and their bytes.
@@ -444,20 +399,6 @@ impl Resident {
 /// What an organization weighs in the cache.
 pub(super) fn kibibytes(shard: &Shard) -> u32 {
     u32::try_from(shard.memory().total().div_ceil(1024)).unwrap_or(u32::MAX)
-}
-
-impl Crowding {
-    fn evicted(&self, since: Duration) {
-        let now = self.clock.uptime();
-        if now.saturating_sub(since) < SHORTEST_STAY {
-            let until = u64::try_from((now + CROWDED_FOR).as_millis()).unwrap_or(u64::MAX);
-            self.until.fetch_max(until, Ordering::Relaxed);
-        }
-    }
-
-    fn is_on(&self) -> bool {
-        self.clock.uptime() < Duration::from_millis(self.until.load(Ordering::Relaxed))
-    }
 }
 
 /// Forgets what does not exist: it may exist later.

@@ -3,7 +3,7 @@
 //! ```text
 //! requests in flight   at `limits.requests`, the next one is refused before anything is looked at
 //! memory, of `limits.memory`
-//!   from 80 %          remembered verifications are forgotten, connections close after their answer
+//!   from 80 %          remembered verifications are forgotten, connections close after their answer, threads give back what is free
 //!   from 90 %          further requests are refused
 //!   from 95 %          further connections are closed
 //! ```
@@ -18,6 +18,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use super::connection::OpenConnections;
+use super::relief;
 use crate::gate::Gate;
 
 /// How often memory is looked at.
@@ -25,6 +26,9 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(250);
 
 /// While memory is short, verifications are forgotten this often: they cost less to repeat than to do without.
 const BETWEEN_FORGETTING: Duration = Duration::from_secs(10);
+
+/// And free memory is given back this often.
+const BETWEEN_RELIEFS: Duration = Duration::from_secs(1);
 
 /// Where the kernel tells how much memory this process has (`man 5 proc_pid_status`).
 const STATUS: &str = "/proc/self/status";
@@ -78,6 +82,7 @@ impl Load {
 
     /// One more request; or why it is to be refused.
     pub(super) fn begin(self: &Arc<Self>) -> Result<InFlight, &'static str> {
+        relief::give();
         if self.is(Pressure::Short) {
             return Err("memory is short");
         }
@@ -99,7 +104,8 @@ impl Load {
 
     /// Follows the memory in use, for ever.
     async fn watch(&self, limit: u64) {
-        let (mut before, mut forgotten) = (Pressure::None, None::<Instant>);
+        let (mut before, mut forgotten, mut relieved) = (Pressure::None, None::<Instant>, None::<Instant>);
+        let is_due = |last: Option<Instant>, between| last.is_none_or(|last| last.elapsed() >= between);
         loop {
             // Where it cannot be had nothing is known to be short.
             let used = resident(Path::new(STATUS)).unwrap_or_default();
@@ -112,9 +118,15 @@ impl Load {
                 tracing::info!(used, limit, ?pressure, "memory is less short than it was");
             }
             before = pressure;
-            if pressure >= Pressure::Tight && forgotten.is_none_or(|last| last.elapsed() >= BETWEEN_FORGETTING) {
-                self.gate.forget_verified();
-                forgotten = Some(Instant::now());
+            if pressure >= Pressure::Tight {
+                if is_due(forgotten, BETWEEN_FORGETTING) {
+                    self.gate.forget_verified();
+                    forgotten = Some(Instant::now());
+                }
+                if is_due(relieved, BETWEEN_RELIEFS) {
+                    relief::ask();
+                    relieved = Some(Instant::now());
+                }
             }
             tokio::time::sleep(BETWEEN_LOOKS).await;
         }

@@ -6,7 +6,7 @@
 //! intake       the head has one reading only, or 400/414/431
 //! gate         route, token, facts, decision: a Forward with a permit, or a denial
 //! respond      the one table from a denial to an answer
-//! load         how much is done at once; above it 503
+//! load         how much is done at once; above it 503; relief: memory that is given back then
 //! exchange     a permitted request as it goes on; streams: those that last, decided again and cut
 //! upstream     peers, time limits, TLS, balancing
 //! headers      forged headers out, verified ones in; the judged target, byte for byte
@@ -24,6 +24,7 @@ pub mod intake;
 pub mod listen;
 pub mod load;
 pub mod patience;
+mod relief;
 pub mod respond;
 pub mod streams;
 mod terms;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
 use super::progress::Progress;
+use crate::proxy::relief;
 
 /// All of them are looked through for the idle ones, however many want to come in, no more often than this for each that is open: a
 /// few per cent of the time.
@@ -110,6 +111,7 @@ impl OpenConnections {
     /// A place for one more, which is an idle one's if need be; `None` when there is none.
     pub(in crate::proxy) fn admit(self: &Arc<Self>) -> Option<Place> {
         if self.is_shut.load(Ordering::Relaxed) {
+            relief::give();
             return None;
         }
         let mut lines = self.lines.lock();
@@ -207,6 +209,7 @@ impl Drop for Place {
         lines.waiting -= usize::from(is_waiting) + usize::from(self.progress.is_gone());
         drop(lines);
         self.open.closed.notify_waiters();
+        relief::give();
     }
 }
 
