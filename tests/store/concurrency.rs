@@ -12,6 +12,7 @@ use crate::support::{Running, on_every_engine};
 
 const WRITERS: usize = 24;
 const WRITES: usize = 12;
+const ROUNDS: u64 = 20;
 
 #[test]
 fn concurrent_writers_are_numbered_without_gaps_and_nothing_is_lost() {
@@ -88,6 +89,60 @@ async fn watch_log(database: String, last: u64) -> u64 {
     }
     pool.close().await;
     looks
+}
+
+/// A group goes while members come to it and roles are given to it, through two stores on one database: each write was before that or
+/// is told that the group is gone, and nobody keeps anything of it.
+#[test]
+fn row_53_a_group_that_is_deleted_leaves_nothing_behind() {
+    on_every_engine(async |store| {
+        store.usual_model("multiple").await;
+        let organization = store.organization("Acme").await;
+        let other = Running::start(&store.database).await;
+        let project = store.resource(&organization, "project", "p1", None).await;
+        let mut members = Vec::new();
+        for number in 0..8 {
+            members.push(store.member(&organization, &format!("member-{number}")).await);
+        }
+        let (mut before, mut after) = (0, 0);
+        for round in 0..ROUNDS {
+            let group = store.group(&organization, &format!("group-{round}"), &[&members[0]]).await;
+            store.assign_group(&group, "project-viewer", Some(&project)).await;
+            let path = format!("/organizations/{organization}/groups/{group}");
+            let (mut writers, grants) = (JoinSet::new(), format!("/authorization/groups/{group}/role_assignments"));
+            for (number, member) in members[1..].iter().enumerate() {
+                let client = if number % 2 == 0 { store.client() } else { other.client() };
+                let (path, grants) = (format!("{path}/organization-memberships"), grants.clone());
+                let (joins, grant) = (
+                    json!({"organization_membership_id": member}),
+                    json!({"role_slug": "project-editor", "resource_id": project}),
+                );
+                writers.spawn(async move {
+                    let joined = client.send("POST", &path, Some(joins), &[]).await;
+                    let granted = client.send("POST", &grants, Some(grant), &[]).await;
+                    [joined.status, granted.status]
+                });
+            }
+            // Not always first, and not always last.
+            tokio::time::sleep(Duration::from_millis(round)).await;
+            other.delete(&path).await.is(204);
+            for status in writers.join_all().await.concat() {
+                match status {
+                    200 | 201 | 409 => before += 1,
+                    404 => after += 1,
+                    status => panic!("{status}"),
+                }
+            }
+            for member in &members {
+                assert!(!store.may(member, "project:view", &project).await, "round {round}");
+                assert!(!other.may(member, "project:view", &project).await, "round {round}");
+            }
+        }
+        assert!(before > 0 && after > 0, "{before} before, {after} after: they did not meet");
+        let verification = store.store.compare_log_with_rows().await.unwrap();
+        assert_eq!(verification.differences, [""; 0]);
+        other.stop().await;
+    });
 }
 
 #[test]
