@@ -251,8 +251,17 @@ fn a_second_root_is_refused_and_the_root_can_be_named_later() {
     let named = before.advance(&catalog, &Delta::Changes(vec![put(root(0))])).unwrap().value;
     assert!(reaches(&named, &catalog, 0));
     let second = put(Resource { id: id("second"), ..root(0) });
-    let error = named.advance(&catalog, &Delta::Changes(vec![second])).unwrap_err();
+    let error = named.advance(&catalog, &Delta::Changes(vec![second.clone()])).unwrap_err();
     assert!(matches!(error, BuildError::SecondRoot { .. }), "{error}");
+    // Its name is deleted: what is held on the root is held on the organization, and another name may take its place.
+    let deleted = Change::Delete(OrganizationKey::Resource(root(0).id));
+    let unnamed = named.advance(&catalog, &Delta::Changes(vec![deleted])).unwrap().value;
+    rows.assignments[0].resource = None;
+    assert_eq!(unnamed.digest(&catalog), shard(&rows).unwrap().digest(&catalog));
+    let renamed = unnamed.advance(&catalog, &Delta::Changes(vec![second])).unwrap().value;
+    rows.resources.push(Resource { id: id("second"), ..root(0) });
+    assert_eq!(renamed.digest(&catalog), shard(&rows).unwrap().digest(&catalog));
+    assert!(reaches(&renamed, &catalog, 0));
 }
 
 #[test]
