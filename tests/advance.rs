@@ -264,6 +264,64 @@ fn a_second_root_is_refused_and_the_root_can_be_named_later() {
     assert!(reaches(&renamed, &catalog, 0));
 }
 
+/// So many of everything that it is built by two threads, and lies on many pages.
+const MANY: usize = 25_000;
+
+/// Members who are admins of one folder each, and every third of a group that is admin of another.
+fn large() -> OrganizationRows {
+    let numbered = |kind: &str, place: usize| format!("{kind}_{place}");
+    let member = |place| Member {
+        id: id(numbered("om", place)),
+        user: id(numbered("user", place)),
+        status: MembershipStatus::Active,
+        identity_provider_roles: Vec::new(),
+    };
+    let assignment = |place| Assignment {
+        id: None,
+        membership: id(numbered("om", place)),
+        role: id("role_admin"),
+        resource: Some(id(format!("r{place}"))),
+    };
+    let in_group = |place| GroupMember { group: id("group_0"), membership: id(numbered("om", place)) };
+    OrganizationRows {
+        members: (0..MANY).map(member).collect(),
+        groups: vec![Group { id: id("group_0") }],
+        group_members: (0..MANY).step_by(3).map(in_group).collect(),
+        resources: (0..=MANY).map(|place| folder(place, None)).collect(),
+        assignments: (0..MANY).map(assignment).collect(),
+        group_assignments: vec![GroupAssignment {
+            id: None,
+            group: id("group_0"),
+            role: id("role_admin"),
+            resource: Some(id(format!("r{MANY}"))),
+        }],
+        ..OrganizationRows::default()
+    }
+}
+
+#[test]
+fn every_row_of_a_large_organization_is_found() {
+    let catalog = catalog();
+    let may = |shard: &Shard, member: usize, on: usize| {
+        let resource = ResourceRef::Id(format!("r{on}").into());
+        shard.check(&catalog, &id(format!("om_{member}")), &permission(0), &resource)
+    };
+    let rows = large();
+    let mut shard = shard(&rows).unwrap();
+    for place in 0..MANY {
+        assert!(may(&shard, place, place), "{place}");
+        assert!(!may(&shard, place, (place + 1) % MANY), "{place}");
+        assert_eq!(may(&shard, place, MANY), place % 3 == 0, "{place}");
+    }
+    // One by one as well.
+    for place in (0..MANY).step_by(MANY / 50) {
+        let row = Assignment { resource: Some(id("r0")), ..rows.assignments[place].clone() };
+        let change = Change::Put(OrganizationRecord::Assignment(row));
+        shard = shard.advance(&catalog, &Delta::Changes(vec![change])).unwrap().value;
+        assert!(may(&shard, place, 0) && may(&shard, place, place) && !may(&shard, place + 1, 0), "{place}");
+    }
+}
+
 #[test]
 fn a_shard_never_meets_a_catalog_that_it_was_not_built_with() {
     let role = |name: &str| EnvironmentRole {
