@@ -324,6 +324,52 @@ fn header_conditions_do_not_select_a_weaker_requirement() {
 }
 
 #[test]
+fn whatever_answers_for_a_path_behind_another_is_found() {
+    let rules = |path: &str, behind: &str| {
+        format!(
+            "- {{id: behind, match: {{path: '{behind}'}}, authenticated: true}}\n\
+             - {{id: probe, match: {{path: '{path}', headers: {{a: '1'}}}}, public: true}}"
+        )
+    };
+    for (path, behind) in [
+        ("/a/b", "/{t}/b"),
+        ("/a/{x}", "/{t}/b"),
+        ("/a/{x}", "/{t}/{y}"),
+        ("/a/{x}/", "/{t}/b/"),
+        ("/a/{x}/", "/{t}/{y}/"),
+        ("/a/{x}/c", "/{t}/b/c"),
+        ("/a/{x}/c", "/{t}/{y}/c"),
+        ("/a/{x}/{z}", "/{t}/b/c"),
+        ("/a/{x}/{z}", "/{t}/{y}/c"),
+        ("/a/{x}/c", "/{t}/{rest...}"),
+        ("/a/{rest...}", "/{t}/b"),
+        ("/a/{rest...}", "/{t}/b/c"),
+        ("/a/{rest...}", "/{t}/{y}/c/"),
+        ("/a/{rest...}", "/{t}/b/{rest...}"),
+    ] {
+        let problem = refused(&rules(path, behind));
+        assert!(problem.contains("route `probe` has header conditions"), "{path} before {behind}: {problem}");
+    }
+    for (path, behind) in [
+        ("/a/{x}", "/b/{y}"),
+        ("/a/{x}", "/{t}"),
+        ("/a/{x}", "/{t}/b/c"),
+        ("/a/{x}", "/{t}/{y}/"),
+        ("/a/{x}/", "/{t}/b"),
+        ("/a/{x}/c", "/{t}/b/d"),
+        ("/a/{rest...}", "/{t}"),
+        ("/a/{rest...}", "/{t}/"),
+        // These answer first.
+        ("/{x}/a", "/b/{y}"),
+        ("/{x}", "/b"),
+        ("/{rest...}", "/b/{y}"),
+        ("/a/{rest...}", "/a/{y}"),
+    ] {
+        table(&rules(path, behind));
+    }
+}
+
+#[test]
 fn header_conditions_are_compared_with_whatever_answers_without_them() {
     let behind = refused(
         "
