@@ -370,6 +370,40 @@ fn whatever_answers_for_a_path_behind_another_is_found() {
 }
 
 #[test]
+fn rules_for_other_hosts_do_not_answer() {
+    let rules = |hosts: &str, others: &str| {
+        let without = format!("- {{id: without, match: {{path: /x{others}}}, authenticated: true}}");
+        format!("{without}\n- {{id: probe, match: {{path: /x, headers: {{a: '1'}}{hosts}}}, public: true}}")
+    };
+    let hosts = |names: &str| if names.is_empty() { String::new() } else { format!(", hosts: [{names}]") };
+    for (probe, without) in [
+        ("a.test", ""),
+        ("a.test", "a.test"),
+        ("a.test", "'*.test'"),
+        ("b.a.test", "'*.a.test'"),
+        ("'*.a.test'", "'*.test'"),
+        ("a.test", "c.test, 'b.test', a.test"),
+        ("a.test, b.test", "b.test"),
+        ("'*.test'", "'*.test'"),
+    ] {
+        let problem = refused(&rules(&hosts(probe), &hosts(without)));
+        assert!(problem.contains("route `probe` has header conditions"), "{probe}, {without}: {problem}");
+    }
+    for (probe, without) in [
+        // These answer first, for their hosts.
+        ("", "a.test"),
+        ("a.test", "b.test"),
+        ("a.test", "'*.a.test'"),
+        ("a.test", "'*.b.test'"),
+        ("ba.test", "'*.a.test'"),
+        ("'*.a.test'", "'*.b.test'"),
+        ("a.test, b.test", "c.test, d.test"),
+    ] {
+        table(&rules(&hosts(probe), &hosts(without)));
+    }
+}
+
+#[test]
 fn header_conditions_are_compared_with_whatever_answers_without_them() {
     let behind = refused(
         "
