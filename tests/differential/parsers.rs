@@ -113,7 +113,7 @@ impl Parser {
              add_header x-read-id $http_x_request_id always;\n            \
              add_header x-read-route $http_x_portcullis_route always;\n            \
              add_header x-read-method $request_method always;\n            \
-             add_header x-read-host $host always;\n            add_header x-read-path $uri always;\n            \
+             add_header x-read-host $host always;\n            add_header x-read-path \"<$uri>\" always;\n            \
              return 200 '';\n        }}\n    }}\n}}\n"
         );
         let file = folder.path().join("nginx.conf");
@@ -160,12 +160,14 @@ impl Reading {
         let field = |name: &str| answer.field(&format!("x-read-{name}")).unwrap_or_default().to_owned();
         let Some(read) = answer.field("x-read") else {
             answer.field("x-read-id")?;
+            // Spaces at its ends are part of a path, and not of a field.
+            let path = field("path").strip_prefix('<')?.strip_suffix('>')?.to_owned();
             return Some(Self {
                 id: field("id"),
                 route: field("route"),
                 method: field("method"),
                 host: field("host"),
-                paths: vec![field("path")],
+                paths: vec![path],
                 body: None,
                 value: None,
             });
