@@ -303,6 +303,27 @@ fn header_conditions_do_not_select_a_weaker_requirement() {
         ("require: 'a:b'", "require: 'a:b', grants: live"),
         ("require: 'a:b', grants: live, on_stale: serve", "require: 'a:b', grants: live"),
         ("require: 'a:b', grants: live", "require: 'a:b', grants: live, max_staleness: 10s"),
+        (
+            "require: 'a:b', grants: live, on_stale: serve, serve_until: 2h",
+            "require: 'a:b', grants: live, on_stale: serve, serve_until: 1h",
+        ),
+        (
+            "require: 'a:b', resource: {type: p, id: '{query.a}'}",
+            "require: 'a:b', resource: {type: p, id: '{query.b}'}",
+        ),
+        (
+            "require: 'a:b', resource: {type: p, id: '{query.a}'}",
+            "require: 'a:b', resource: {type: o, id: '{query.a}'}",
+        ),
+        (
+            "require: 'a:b', resource: {type: p, id: '{query.a}'}",
+            "require: 'a:b', resource: {resource_id: '{query.a}'}",
+        ),
+        (
+            "require: 'a:b', resource: {resource_id: '{query.a}'}",
+            "require: 'a:b', resource: {resource_id: '{query.b}'}",
+        ),
+        ("require: 'a:b', resource: {resource_id: '{query.a}'}", "require: 'a:b'"),
     ] {
         let problem = refused(&rules(with, without));
         assert!(
@@ -318,6 +339,18 @@ fn header_conditions_do_not_select_a_weaker_requirement() {
         ("require: 'a:b', grants: both", "require: 'a:b'"),
         ("require: 'a:b', revocations: require", "require: 'a:b'"),
         ("require: 'a:b'", "require: 'a:b'"),
+        (
+            "require: 'a:b', resource: {type: p, id: '{query.a}'}",
+            "require: 'a:b', resource: {type: p, id: '{query.a}'}",
+        ),
+        (
+            "require: 'a:b', resource: {resource_id: '{query.a}'}",
+            "require: 'a:b', resource: {resource_id: '{query.a}'}",
+        ),
+        (
+            "require: 'a:b', grants: live, on_stale: serve, serve_until: 1h",
+            "require: 'a:b', grants: live, on_stale: serve, serve_until: 2h",
+        ),
     ] {
         table(&rules(with, without));
     }
