@@ -463,6 +463,29 @@ fn header_conditions_are_compared_with_whatever_answers_without_them() {
 }
 
 #[test]
+fn a_rule_of_the_same_path_answers_for_its_hosts_only() {
+    let rules = |plain: &str, probe: &str| {
+        let hosts = |names: &str| if names.is_empty() { String::new() } else { format!(", hosts: [{names}]") };
+        format!(
+            "- {{id: rest, match: {{path: '/{{rest...}}'}}, authenticated: true}}\n\
+             - {{id: plain, match: {{path: /x{}}}, public: true}}\n\
+             - {{id: probe, match: {{path: /x, headers: {{a: '1'}}{}}}, public: true}}",
+            hosts(plain),
+            hosts(probe)
+        )
+    };
+    for (plain, probe) in [("a.test", "'*.test'"), ("a.test, b.test", "a.test, c.test"), ("a.test", "")] {
+        let problem = refused(&rules(plain, probe));
+        assert!(problem.contains("route `probe` has header conditions"), "{plain}, {probe}: {problem}");
+    }
+    for (plain, probe) in
+        [("", ""), ("", "a.test"), ("'*.test'", "a.test"), ("a.test, b.test", "b.test"), ("a.test", "a.test")]
+    {
+        table(&rules(plain, probe));
+    }
+}
+
+#[test]
 fn spellings_that_the_upstream_takes_for_one_are_judged_alike() {
     let rules = "
 - {id: admin, match: {path: /admin}, require: 'admin:all'}
