@@ -463,6 +463,18 @@ fn header_conditions_are_compared_with_whatever_answers_without_them() {
 }
 
 #[test]
+fn a_path_that_two_upstreams_read_as_theirs_is_refused() {
+    let rules = "
+- {id: case, match: {path: /admin/}, authenticated: true, upstream: ignoring-case}
+- {id: slash, match: {path: /ADMIN}, public: true, upstream: ignoring-slashes}
+";
+    let readings = [("ignoring-case", IGNORING_CASE), ("ignoring-slashes", IGNORING_SLASHES)];
+    let table = table_for(&readings, rules).unwrap();
+    assert_covered(&table, &[("GET h/aDMIN/", "case"), ("GET h/ADMIN", "slash")]);
+    assert_eq!(covered_by(&table, "GET h/ADMIN/", &[]), Err(DenyReason::BadPath));
+}
+
+#[test]
 fn a_rule_of_the_same_path_answers_for_its_hosts_only() {
     let rules = |plain: &str, probe: &str| {
         let hosts = |names: &str| if names.is_empty() { String::new() } else { format!(", hosts: [{names}]") };
